@@ -1,0 +1,342 @@
+//! What entities say to each other, within a node and between nodes: plain data, addressed by entity. Between nodes it
+//! travels as [`encode`]d frames in bincode's format (varint), written by wincode.
+
+use bytes::Bytes;
+use wincode::{SchemaRead, SchemaWrite};
+
+use crate::{
+    ClientId, Code, ConnId, ConversationId, Epoch, Incarnation, Kind, Millis, Role, Seq, SessionId, UserId,
+    push::{Marks, PresenceState},
+    request::Presence,
+};
+
+/// First bytes of every frame.
+pub const MAGIC: [u8; 2] = *b"St";
+/// The version this release writes; nodes use the lowest common one.
+pub const VERSION: u16 = 1;
+/// Magic, version, kind, length of the body.
+pub const HEADER_BYTES: usize = 2 + 2 + 1 + 4;
+
+/// A socket, or a REST call that waits, somewhere in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Address {
+    /// The node, in one of its runs.
+    pub node: Incarnation,
+    /// The slot of its connection table.
+    pub conn: ConnId,
+}
+
+/// Who waits for an answer, and the tag it knows the request by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Requester {
+    /// Where the answer goes.
+    pub at: Address,
+    /// Chosen by the requester.
+    pub tag: u32,
+}
+
+/// A presence channel: one of [`crate::limits::PRESENCE_SLICES`] slices of the users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Slice(pub u16);
+
+impl Slice {
+    /// The slice a user belongs to. Ids are random, so their first bytes are as good as a hash.
+    pub fn of(user: UserId) -> Slice {
+        Slice(u16::from_be_bytes([user.0[0], user.0[1]]) % crate::limits::PRESENCE_SLICES)
+    }
+}
+
+/// One piece of mail.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum Mail {
+    /// To the owner of a conversation.
+    Conversation(ConversationId, ToConversation),
+    /// To the channel of a slice.
+    Presence(Slice, ToPresence),
+    /// To sockets of one node.
+    Connections(ToConnections),
+}
+
+/// What a conversation is told.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum ToConversation {
+    /// Somebody wants an event in the log.
+    Submit(Submission),
+    /// Somebody has read or received up to a seq.
+    Mark(MarkRequest),
+    /// Somebody types; told to others, never stored.
+    Typing {
+        /// Who.
+        by: UserId,
+        /// Started or stopped.
+        on: bool,
+    },
+    /// Answer to [`ToPresence::WatchMembers`]: who is connected now.
+    Watched {
+        /// The slice that answers.
+        slice: Slice,
+        /// Devices of the watched users.
+        devices: Vec<(UserId, Address)>,
+    },
+    /// A member's device is there now.
+    Attached(UserId, Address),
+    /// It went.
+    Detached(UserId, Address),
+    /// The channel of this slice was restarted and has forgotten its watches.
+    WatchAgain(Slice),
+}
+
+/// A wish to change a conversation.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Submission {
+    /// Who waits for the answer; nobody, for a frame without `id`.
+    pub requester: Option<Requester>,
+    /// Who wants it.
+    pub by: UserId,
+    /// The client's name for it; without one every attempt is a new wish.
+    pub cid: Option<ClientId>,
+    /// The head the client knew when it made `cid`.
+    pub base: Option<Seq>,
+    /// Hash of the request; the same `cid` with another hash is a conflict.
+    pub request_hash: [u8; 16],
+    /// What is wanted.
+    pub change: Change,
+}
+
+/// What somebody wants to happen in a conversation.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum Change {
+    /// Post; the bytes are the encoded envelope ([`crate::Body::encode`]).
+    Post(Bytes),
+    /// Begin the conversation.
+    Create {
+        /// Direct, group or channel.
+        kind: Kind,
+        /// None for a direct conversation.
+        title: Option<String>,
+        /// The first members, the creator first.
+        members: Vec<UserId>,
+    },
+    /// Add members; who is one already is passed over.
+    Join(Vec<UserId>),
+    /// Leave.
+    Leave,
+    /// Remove another.
+    Remove(UserId),
+    /// Give another a role.
+    Role(UserId, Role),
+    /// Change the title.
+    Title(String),
+}
+
+/// Somebody's marks, to be raised.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct MarkRequest {
+    /// Who waits for the answer.
+    pub requester: Option<Requester>,
+    /// Whose marks.
+    pub by: UserId,
+    /// True for `read` (which implies delivered), false for `ack`.
+    pub read: bool,
+    /// Up to where.
+    pub seq: Seq,
+}
+
+/// What a presence channel is told.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum ToPresence {
+    /// A socket of a user is there; answered with [`ToConnections::Registered`]. Doing it again changes nothing.
+    Register(UserId, Address, Presence),
+    /// It went.
+    Unregister(UserId, Address),
+    /// How its user appears changed.
+    Appear(UserId, Address, Presence),
+    /// A conversation wants to know where these members are connected, now and from now on. Replaces its earlier set.
+    WatchMembers {
+        /// Which conversation; also where the answer goes.
+        conversation: ConversationId,
+        /// Members of this slice.
+        users: Vec<UserId>,
+    },
+    /// It no longer wants to know.
+    Unwatch(ConversationId),
+    /// A socket wants to be told how these users appear. Replaces its earlier set; empty: none.
+    WatchUsers {
+        /// Which socket.
+        at: Address,
+        /// Users of this slice.
+        users: Vec<UserId>,
+    },
+    /// How do these users appear? Answered with [`Done::Presence`].
+    Query(Requester, Vec<UserId>),
+}
+
+/// What sockets of a node are told.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum ToConnections {
+    /// A stored event, to these sockets: everybody who was a member and attached when it was told.
+    Event(Fanout),
+    /// The head of a conversation: who is behind fetches.
+    Head {
+        /// Where.
+        conversation: ConversationId,
+        /// The last event.
+        seq: Seq,
+        /// To whom.
+        to: Vec<ConnId>,
+    },
+    /// Marks of users moved.
+    Receipts {
+        /// Where.
+        conversation: ConversationId,
+        /// Whose, and how far.
+        marks: Vec<(UserId, Marks)>,
+        /// To whom; only those with the conversation on screen are told.
+        to: Vec<ConnId>,
+    },
+    /// Somebody types; only those with the conversation on screen are told.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Started or stopped.
+        on: bool,
+        /// To whom.
+        to: Vec<ConnId>,
+    },
+    /// The user's own list changed because of this event.
+    List {
+        /// Where.
+        conversation: ConversationId,
+        /// True: joined. False: left.
+        joined: bool,
+        /// The event.
+        seq: Seq,
+        /// To whom.
+        to: Vec<ConnId>,
+    },
+    /// The user's own read mark moved; the socket that moved it is not among `to`.
+    OwnRead {
+        /// Where.
+        conversation: ConversationId,
+        /// Up to where.
+        seq: Seq,
+        /// To whom.
+        to: Vec<ConnId>,
+    },
+    /// How watched users appear.
+    Presence {
+        /// Whose, and how.
+        states: Vec<(UserId, PresenceState)>,
+        /// To whom.
+        to: Vec<ConnId>,
+    },
+    /// The registration stands.
+    Registered(ConnId),
+    /// The channel of this slice was restarted: who belongs to it registers and watches again.
+    RegisterAgain(Slice),
+    /// The answer to a request.
+    Answer(ConnId, u32, Outcome),
+    /// A session is signed out: its sockets are closed with this code.
+    EndSession(SessionId, u16),
+}
+
+/// A stored event on its way to sockets.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Fanout {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Its place.
+    pub seq: Seq,
+    /// Its number among the posts, for the sender's `ok`.
+    pub post_no: u64,
+    /// When it was accepted, for the sender's `ok`.
+    pub at: Millis,
+    /// Who made it: the socket of theirs that waits for `cid` gets `ok` instead of `frame`.
+    pub by: UserId,
+    /// The maker's name for it.
+    pub cid: Option<ClientId>,
+    /// The `msg` or `evt` frame, encoded once for everybody.
+    pub frame: Bytes,
+    /// To whom.
+    pub to: Vec<ConnId>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum Outcome {
+    /// It is done.
+    Done(Done),
+    /// It is not; [`Refusal::code`] says whether that is definite.
+    Refused(Refusal),
+}
+
+/// See [`Outcome::Done`].
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum Done {
+    /// The event stands in the log.
+    Stored {
+        /// Its place.
+        seq: Seq,
+        /// Its number among the posts.
+        post_no: u64,
+        /// When it was accepted.
+        at: Millis,
+        /// True if an earlier attempt had stored it.
+        dup: bool,
+    },
+    /// Nothing had to change.
+    Unchanged,
+    /// States asked for.
+    Presence(Vec<(UserId, PresenceState)>),
+}
+
+/// See [`Outcome::Refused`].
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Refusal {
+    /// What went wrong.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+    /// The field that is wrong.
+    pub field: Option<String>,
+    /// Not before this many milliseconds.
+    pub after_ms: Option<u64>,
+}
+
+impl From<crate::Error> for Refusal {
+    fn from(e: crate::Error) -> Refusal {
+        Refusal { code: e.code, message: e.message, field: e.field, after_ms: e.after_ms }
+    }
+}
+
+impl From<Refusal> for crate::Error {
+    fn from(r: Refusal) -> crate::Error {
+        crate::Error { code: r.code, message: r.message, field: r.field, after_ms: r.after_ms }
+    }
+}
+
+/// The term under which an owner holds a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Tenure {
+    /// Which term.
+    pub epoch: Epoch,
+    /// Whose.
+    pub owner: Incarnation,
+}

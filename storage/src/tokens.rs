@@ -1,0 +1,88 @@
+//! Short-lived secrets and limits: refresh families, one-time tickets, revocations, rate limits.
+//! Redis or its embedded twin. Losing all of it means signing in again, never letting somebody in.
+
+use async_trait::async_trait;
+use protocol::{Millis, SessionId, UserId};
+
+use crate::Error;
+
+/// What a refresh token presented for rotation must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The family.
+    pub family: SessionId,
+    /// The generation of the token presented.
+    pub presented: u64,
+    /// SHA-256 of the token presented.
+    pub presented_hash: [u8; 32],
+    /// SHA-256 of its successor (generation `presented + 1`).
+    pub successor_hash: [u8; 32],
+    /// Now, for the grace and the end.
+    pub now: Millis,
+    /// When the successor ends.
+    pub expires_at: Millis,
+    /// How long the predecessor may be presented again and gets the same successor, milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Answer to [`Tokens::rotate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// The successor is live now.
+    Rotated,
+    /// The same request again within the grace: the successor was live already.
+    Again,
+    /// A spent token: the family has been ended.
+    Reused,
+    /// No such family: forgotten, ended or never there.
+    Unknown,
+}
+
+/// A one-time pass to a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Who.
+    pub user: UserId,
+    /// In which session.
+    pub session: SessionId,
+    /// When the access token that asked for it ends.
+    pub token_expires_at: Millis,
+    /// When the ticket itself ends.
+    pub expires_at: Millis,
+}
+
+/// A rate: `burst` at once, then one every `period_ms / count`. GCRA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many per period, lasting.
+    pub count: u32,
+    /// The period, milliseconds.
+    pub period_ms: u64,
+    /// How many at once.
+    pub burst: u32,
+}
+
+/// Tokens and limits. All may fail with [`Error::Refused`]; those that write also with [`Error::Unknown`].
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    /// Begins a family with the hash of its first token (generation 1).
+    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error>;
+
+    /// Rotates, detects reuse, honours the grace: one atomic step. Durable when it returns.
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, Error>;
+
+    /// Ends a family, and remembers until `until` that access tokens of the session are void.
+    async fn revoke(&self, family: SessionId, at: Millis, until: Millis) -> Result<(), Error>;
+
+    /// Sessions revoked at or after `since` whose access tokens may still live at `now`.
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error>;
+
+    /// Stores a ticket under the hash of its text.
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error>;
+
+    /// Takes a ticket: it works once. `None`: not there, spent, or ended at `now`.
+    async fn take_ticket(&self, hash: [u8; 32], now: Millis) -> Result<Option<Ticket>, Error>;
+
+    /// Takes one from the bucket `key`. `Ok(Err(after_ms))`: none left, wait that long.
+    async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error>;
+}

@@ -34,6 +34,13 @@ pub const WATCH_USERS_MAX: usize = 200;
 pub const TITLE_CHARS_MAX: usize = 200;
 /// Mentions and attachments of one post.
 pub const POST_ITEMS_MAX: usize = 50;
+/// Levels of objects and arrays within an attachment or `meta`. JSON readers stop at 128 and less, and in an answer to
+/// `sync` a post stands deeper than in the request that brought it.
+pub const NESTING_MAX: usize = 32;
+/// Characters of a client's name and version in `hello`.
+pub const APP_CHARS_MAX: usize = 200;
+/// Features a client names in `hello`, and characters of each.
+pub const CAPS_MAX: usize = 32;
 /// Undecodable frames within [`BAD_FRAMES_WINDOW_MS`] that close a socket.
 pub const BAD_FRAMES_MAX: usize = 10;
 /// See [`BAD_FRAMES_MAX`].
@@ -48,6 +55,8 @@ pub const PRESENCE_SLICES: u16 = 1024;
 pub const PEER_FRAME_BYTES_MAX: usize = 256 << 10;
 /// What a node accepts from a peer: room for a later version's frames.
 pub const PEER_INBOUND_BYTES_MAX: usize = 1 << 20;
+/// Pieces of mail in one frame between nodes.
+pub const PEER_MAILS_MAX: usize = 4096;
 
 const _: () = assert!(PEER_FRAME_BYTES_MAX <= PEER_INBOUND_BYTES_MAX);
 const _: () = assert!(SYNC_BYTES_MAX <= PAGE_BYTES_MAX);

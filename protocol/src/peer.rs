@@ -10,12 +10,9 @@ use crate::{
     request::Presence,
 };
 
-/// First bytes of every frame.
-pub const MAGIC: [u8; 2] = *b"St";
-/// The version this release writes; nodes use the lowest common one.
-pub const VERSION: u16 = 1;
-/// Magic, version, kind, length of the body.
-pub const HEADER_BYTES: usize = 2 + 2 + 1 + 4;
+mod codec;
+
+pub use codec::{FrameError, HEADER_BYTES, MAGIC, VERSION, body_length, decode, encode};
 
 /// A socket, or a REST call that waits, somewhere in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]
@@ -111,7 +108,6 @@ pub struct Submission {
 
 /// What somebody wants to happen in a conversation.
 #[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
-#[cfg_attr(test, derive(bincode::Encode))]
 pub enum Change {
     /// Post; the bytes are the encoded envelope ([`crate::Body::encode`]).
     Post(Bytes),
@@ -254,7 +250,6 @@ pub enum ToConnections {
 
 /// A stored event on its way to sockets.
 #[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
-#[cfg_attr(test, derive(bincode::Encode))]
 pub struct Fanout {
     /// Where.
     pub conversation: ConversationId,

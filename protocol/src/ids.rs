@@ -91,11 +91,21 @@ macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, SchemaRead, SchemaWrite,
+            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, SchemaRead, SchemaWrite,
         )]
         #[cfg_attr(test, derive(bincode::Encode))]
         #[serde(transparent)]
         pub struct $name(pub u64);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let number = u64::deserialize(d)?;
+                if number > crate::limits::INTEGER_MAX {
+                    return Err(serde::de::Error::custom("integers stay below 2^53"));
+                }
+                Ok($name(number))
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

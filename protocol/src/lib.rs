@@ -1,6 +1,9 @@
 //! What is said: ids, frames, errors and limits of the client protocol, the log's event envelope, and the frames
 //! between nodes. Data and bytes only: no I/O, no clock, no randomness, no async.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod check;
 pub mod close;
 pub mod error;
 pub mod event;

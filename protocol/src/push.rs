@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     ClientId, ConversationId, Error, Kind, Millis, Seq, UserId,
     close::CloseCode,
-    event::{PostView, View},
+    event::{ENVELOPE_VERSION, PostView, View},
     request::Presence,
 };
 
@@ -310,20 +310,25 @@ struct MessageHead<'a> {
     at: Millis,
 }
 
-/// The `msg` frame of a post straight from its stored envelope, without reading it again.
+/// The `msg` frame of a post straight from its stored envelope, without reading it again: the same object as
+/// [`event`] writes for its view.
 ///
-/// The envelope of a post is a version byte and a JSON object with at least one key ([`crate::Body::encode`]).
+/// # Panics
+/// If `envelope` is not what [`crate::Body::encode`] made of a post: look before it is stored, not after.
 pub fn message(
     c: ConversationId, seq: Seq, post_no: u64, from: UserId, cid: Option<&ClientId>, at: Millis, envelope: &[u8],
 ) -> Bytes {
+    let content =
+        envelope.strip_prefix(&[ENVELOPE_VERSION, b'{']).expect("a post's envelope is a version and an object");
     let mut bytes = Vec::with_capacity(envelope.len() + 256);
     bytes.extend_from_slice(br#"{"t":"msg","d":"#);
     let head = MessageHead { c, seq, post_no, from, cid, at };
     serde_json::to_writer(&mut bytes, &head).expect("plain data always serialises");
-    let object = &envelope[1..];
-    bytes.pop();
-    bytes.push(b',');
-    bytes.extend_from_slice(&object[1..]);
+    if content != b"}" {
+        bytes.pop();
+        bytes.push(b',');
+        bytes.extend_from_slice(content);
+    }
     bytes.push(b'}');
     bytes.into()
 }

@@ -113,6 +113,7 @@ pub struct ListWindow {
 
 /// See [`Verb::Send`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "flat::Send")]
 pub struct Send {
     /// Where to.
     pub c: ConversationId,
@@ -128,6 +129,7 @@ pub struct Send {
 
 /// See [`Verb::Hist`]. At most one bound; all exclusive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "flat::Hist")]
 pub struct Hist {
     /// Where.
     pub c: ConversationId,
@@ -309,24 +311,90 @@ pub fn decode(frame: &str) -> Result<Incoming, Bad> {
     }
 }
 
-/// Reads JSON into `T`; the error names the field. Used for frames and for REST bodies.
+/// Reads a JSON object into `T`; the error names the field. Used for frames and for REST bodies.
 ///
 /// # Errors
-/// [`Code::BadField`].
+/// [`Code::BadField`]; [`Code::BadFrame`] for what is not JSON.
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
+    // serde would also take the fields of a struct as an array
+    if !json.trim_start().starts_with('{') {
+        return Err(Error::field("d", "expected an object"));
+    }
     let mut source = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|e| {
         let reason = e.inner().to_string();
-        // serde names a missing field in its message only
-        let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        let path = match (e.path().to_string().as_str(), missing) {
+        // serde names a missing or doubled field in its message only
+        let named = ["missing field `", "duplicate field `"].iter().find_map(|start| reason.strip_prefix(start));
+        let named = named.and_then(|rest| rest.split('`').next());
+        let path = match (e.path().to_string().as_str(), named) {
+            (".", None) if e.inner().is_syntax() || e.inner().is_eof() => {
+                return Error::new(Code::BadFrame, format!("not JSON: {}", short(&reason)));
+            }
             (".", Some(field)) => field.to_owned(),
             (".", None) => "d".to_owned(),
-            (path, Some(field)) => format!("{path}.{field}"),
-            (path, None) => path.to_owned(),
+            (path, Some(field)) if !path.ends_with(field) => format!("{path}.{field}"),
+            (path, _) => path.to_owned(),
         };
-        Error::field(path, reason.split(" at line ").next().unwrap_or(&reason))
+        Error::field(short(&path), short(&reason))
     })?;
-    source.end().map_err(|e| Error::field("d", e.to_string()))?;
+    source.end().map_err(|_| Error::new(Code::BadFrame, "more than one JSON value"))?;
     Ok(value)
+}
+
+/// What a client wrote comes back in messages, but not at its length.
+fn short(reason: &str) -> String {
+    reason.split(" at line ").next().unwrap_or(reason).chars().take(200).collect()
+}
+
+/// How requests that carry a [`Post`] or a [`Page`] are read: written out, because serde loses the path to a field of
+/// a flattened struct, and the path is what `bad_field` names.
+mod flat {
+    use super::{ClientId, ConversationId, Page, Post, Seq, UserId};
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    #[derive(Deserialize)]
+    pub(super) struct Send {
+        c: ConversationId,
+        cid: ClientId,
+        #[serde(default)]
+        base: Option<Seq>,
+        #[serde(default)]
+        text: Option<String>,
+        #[serde(default)]
+        reply_to: Option<Seq>,
+        #[serde(default)]
+        mentions: Vec<UserId>,
+        #[serde(default)]
+        attachments: Vec<Value>,
+        #[serde(default)]
+        meta: Option<Value>,
+    }
+
+    impl From<Send> for super::Send {
+        fn from(s: Send) -> super::Send {
+            let Send { c, cid, base, text, reply_to, mentions, attachments, meta } = s;
+            super::Send { c, cid, base, post: Post { text, reply_to, mentions, attachments, meta } }
+        }
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct Hist {
+        c: ConversationId,
+        #[serde(default)]
+        before: Option<Seq>,
+        #[serde(default)]
+        after: Option<Seq>,
+        #[serde(default)]
+        around: Option<Seq>,
+        #[serde(default)]
+        limit: Option<usize>,
+    }
+
+    impl From<Hist> for super::Hist {
+        fn from(h: Hist) -> super::Hist {
+            let Hist { c, before, after, around, limit } = h;
+            super::Hist { c, page: Page { before, after, around, limit } }
+        }
+    }
 }

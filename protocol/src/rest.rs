@@ -1,6 +1,7 @@
 //! Bodies of the REST surface. The routes are in the README of the node.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{ClientId, Code, ConversationId, DeviceId, Kind, Millis, Post, Role, Seq, SessionId, UserId, event::View};
 
@@ -207,6 +208,7 @@ pub struct ChangeRole {
 
 /// `POST conversations/{id}/messages`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "FlatPostMessage")]
 pub struct PostMessage {
     /// The client's name for it; or the header `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,6 +219,32 @@ pub struct PostMessage {
     /// What.
     #[serde(flatten)]
     pub post: Post,
+}
+
+/// How [`PostMessage`] is read: written out, so that errors name the field.
+#[derive(Deserialize)]
+struct FlatPostMessage {
+    #[serde(default)]
+    cid: Option<ClientId>,
+    #[serde(default)]
+    base: Option<Seq>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    reply_to: Option<Seq>,
+    #[serde(default)]
+    mentions: Vec<UserId>,
+    #[serde(default)]
+    attachments: Vec<Value>,
+    #[serde(default)]
+    meta: Option<Value>,
+}
+
+impl From<FlatPostMessage> for PostMessage {
+    fn from(p: FlatPostMessage) -> PostMessage {
+        let FlatPostMessage { cid, base, text, reply_to, mentions, attachments, meta } = p;
+        PostMessage { cid, base, post: Post { text, reply_to, mentions, attachments, meta } }
+    }
 }
 
 /// `POST conversations/{id}/read`.

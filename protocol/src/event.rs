@@ -11,8 +11,8 @@ pub const ENVELOPE_VERSION: u8 = 1;
 /// What a person posted. At least one of `text` and `attachments` is there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Post {
-    /// What was written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What was written. Always a string on the wire and in the log; empty is none.
+    #[serde(default, with = "some_text")]
     pub text: Option<String>,
     /// The post that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,6 +26,18 @@ pub struct Post {
     /// Anything else the client says about the post; opaque to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<Value>,
+}
+
+mod some_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Option<String>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(text.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+        Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
+    }
 }
 
 /// The first event of every log.

@@ -56,8 +56,12 @@ pub fn err(id: Option<u32>, error: &Error, request: &str) -> Bytes {
     frame("err", id, error.frame_body(request))
 }
 
-/// A push.
+/// The pushes there are.
+pub const NAMES: &[&str] = &["msg", "evt", "gap", "head", "rcpt", "typ", "pres", "conv", "token", "bye"];
+
+/// A push, one of [`NAMES`].
 pub fn push(t: &str, d: impl Serialize) -> Bytes {
+    debug_assert!(NAMES.contains(&t), "there is no push `{t}`");
     frame(t, None, d)
 }
 
@@ -324,11 +328,10 @@ pub fn message(
     bytes.extend_from_slice(br#"{"t":"msg","d":"#);
     let head = MessageHead { c, seq, post_no, from, cid, at };
     serde_json::to_writer(&mut bytes, &head).expect("plain data always serialises");
-    if content != b"}" {
-        bytes.pop();
-        bytes.push(b',');
-        bytes.extend_from_slice(content);
-    }
+    // both objects have keys, so one comma joins them
+    bytes.pop();
+    bytes.push(b',');
+    bytes.extend_from_slice(content);
     bytes.push(b'}');
     bytes.into()
 }

@@ -326,12 +326,14 @@ pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
         // serde names a missing or doubled field in its message only
         let named = ["missing field `", "duplicate field `"].iter().find_map(|start| reason.strip_prefix(start));
         let named = named.and_then(|rest| rest.split('`').next());
-        let path = match (e.path().to_string().as_str(), named) {
-            (".", None) if e.inner().is_syntax() || e.inner().is_eof() => {
-                return Error::new(Code::BadFrame, format!("not JSON: {}", short(&reason)));
-            }
-            (".", Some(field)) => field.to_owned(),
-            (".", None) => "d".to_owned(),
+        let path = e.path().to_string();
+        let path = if path == "." { "" } else { path.as_str() };
+        if e.inner().is_eof() || e.inner().is_syntax() && matches!(path, "" | "?") {
+            return Error::new(Code::BadFrame, format!("not JSON: {}", short(&reason)));
+        }
+        let path = match (path, named) {
+            ("", Some(field)) => field.to_owned(),
+            ("", None) => "d".to_owned(),
             (path, Some(field)) if !path.ends_with(field) => format!("{path}.{field}"),
             (path, _) => path.to_owned(),
         };
@@ -374,6 +376,7 @@ mod flat {
     impl From<Send> for super::Send {
         fn from(s: Send) -> super::Send {
             let Send { c, cid, base, text, reply_to, mentions, attachments, meta } = s;
+            let text = text.filter(|text| !text.is_empty());
             super::Send { c, cid, base, post: Post { text, reply_to, mentions, attachments, meta } }
         }
     }

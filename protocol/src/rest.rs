@@ -243,6 +243,7 @@ struct FlatPostMessage {
 impl From<FlatPostMessage> for PostMessage {
     fn from(p: FlatPostMessage) -> PostMessage {
         let FlatPostMessage { cid, base, text, reply_to, mentions, attachments, meta } = p;
+        let text = text.filter(|text| !text.is_empty());
         PostMessage { cid, base, post: Post { text, reply_to, mentions, attachments, meta } }
     }
 }

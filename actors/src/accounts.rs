@@ -1,10 +1,28 @@
-//! Accounts: register, sign in, refresh, sign out. Stub.
+//! Accounts: who somebody is and since when they are not any more. Plain functions over the store; what each write
+//! means, and what happens when it is lost, is in `ACCOUNTS.md`. Never speaks to a socket: it tells of ended sessions
+//! through [`OnEnd`].
+
+mod access;
+mod keys;
+mod names;
+mod passwords;
+mod profile;
+mod secrets;
+mod sessions;
+mod signin;
+mod slowdown;
 
 use std::{net::IpAddr, sync::Arc};
 
-use protocol::{Error, Millis, SessionId, UserId, close::CloseCode, rest};
+use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
 
-use crate::{Settings, World};
+use self::{
+    access::Refusal, keys::Keys, passwords::Passwords, secrets::Secrets, sessions::Revoked, slowdown::Slowdown,
+};
+use crate::{Settings, World, settings::Auth};
+
+/// Users whose sign-ins may run side by side.
+const DOORS: usize = 64;
 
 /// Who is asking: proved by an access token or a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,85 +38,242 @@ pub struct Caller {
 /// Told when a session ends while it may have live sockets.
 pub type OnEnd = Arc<dyn Fn(SessionId, CloseCode) + Send + Sync>;
 
-/// Accounts over the store.
-pub struct Accounts {}
+/// Accounts over the store. Errors of all that may fail: `unavailable` if the store refused (nothing was done), `timeout`
+/// if it did not say; asking again is safe.
+pub struct Accounts {
+    world: World,
+    auth: Auth,
+    secrets: Arc<Secrets>,
+    keys: Arc<Keys>,
+    passwords: Passwords,
+    slowdown: Slowdown,
+    revoked: Revoked,
+    doors: [tokio::sync::Mutex<()>; DOORS],
+    on_end: OnEnd,
+}
 
-#[allow(clippy::unused_async, missing_docs, unused_variables)]
 impl Accounts {
+    /// Loads the signing keys (or makes the first) and the revocations that still matter.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` if the keys were sealed under another secret.
     pub async fn start(world: World, settings: &Settings, on_end: OnEnd) -> Result<Accounts, storage::Error> {
-        unimplemented!()
+        let secrets = Arc::new(Secrets::new(&settings.auth.secret));
+        let accounts = Accounts {
+            keys: Keys::start(world.clone(), secrets.clone(), settings.auth.access_ttl).await?,
+            passwords: Passwords::new(&settings.auth, world.random.clone())?,
+            slowdown: Slowdown::new(world.clone(), settings.limits),
+            revoked: Revoked::default(),
+            doors: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            auth: settings.auth.clone(),
+            secrets,
+            world,
+            on_end,
+        };
+        accounts.load_revoked().await?;
+        Ok(accounts)
     }
+
+    /// Makes a user and signs them in.
+    ///
+    /// # Errors
+    /// `bad_field`; `already_exists` if the name is taken; `rate_limited`, `overloaded`.
     pub async fn register(&self, body: rest::Register, from: IpAddr) -> Result<rest::SignedIn, Error> {
-        unimplemented!()
+        self.sign_up(body, from).await
     }
+
+    /// Signs in by name and password. The session of the same device is replaced.
+    ///
+    /// # Errors
+    /// `unauthenticated`, the same for an unknown name and a wrong password; `forbidden` if banned; `rate_limited`,
+    /// `overloaded`.
     pub async fn login(&self, body: rest::Login, from: IpAddr) -> Result<rest::SignedIn, Error> {
-        unimplemented!()
+        self.sign_in(body, from).await
     }
-    pub async fn refresh(&self, body: rest::Refresh, from: IpAddr) -> Result<rest::Tokens, Error> {
-        unimplemented!()
+
+    /// A new access token and the refresh token's successor. The same request again within 20 s has the same successor;
+    /// later, it ends the session.
+    ///
+    /// # Errors
+    /// `unauthenticated`, whatever is wrong with the token.
+    pub async fn refresh(&self, body: rest::Refresh, _from: IpAddr) -> Result<rest::Tokens, Error> {
+        self.rotate_refresh(&body.refresh_token).await
     }
+
+    /// Ends the session that asks.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn logout(&self, caller: Caller) -> Result<(), Error> {
-        unimplemented!()
+        self.end(caller.session, CloseCode::SessionRevoked).await
     }
+
+    /// Ends all other sessions of who asks.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn logout_others(&self, caller: Caller) -> Result<(), Error> {
-        unimplemented!()
+        self.end_all(caller.user, Some(caller.session), CloseCode::SessionRevoked).await
     }
+
+    /// Changes the password and ends all other sessions.
+    ///
+    /// # Errors
+    /// `bad_field`: `old` is wrong, or `new` not good enough; `rate_limited`, `overloaded`.
     pub async fn change_password(&self, caller: Caller, body: rest::ChangePassword, from: IpAddr) -> Result<(), Error> {
-        unimplemented!()
+        self.new_password(caller, body, from).await
     }
+
+    /// A one-time pass to a WebSocket, for clients that can send no header. It lives 30 s.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn ticket(&self, caller: Caller) -> Result<rest::Ticket, Error> {
-        unimplemented!()
+        self.make_ticket(caller).await
     }
+
+    /// The sessions of who asks that are neither ended nor expired.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn sessions(&self, caller: Caller) -> Result<Vec<rest::Session>, Error> {
-        unimplemented!()
+        self.list_sessions(caller).await
     }
+
+    /// Ends a session of who asks. Ending it again changes nothing.
+    ///
+    /// # Errors
+    /// `not_found` if it is not theirs.
     pub async fn end_session(&self, caller: Caller, id: SessionId) -> Result<(), Error> {
-        unimplemented!()
+        let session = self.world.store.sessions.session(id).await.map_err(failed)?;
+        if session.is_none_or(|session| session.user != caller.user) {
+            return Err(Error::new(Code::NotFound, "there is no such session"));
+        }
+        self.end(id, CloseCode::SessionRevoked).await
     }
-    /// Checks an access token: signature by `kid`, typ, iss, aud, exp, nbf against the world's clock, not revoked.
+
+    /// Checks an access token: signature by `kid`, type, issuer, audience, ends against the world's clock, not revoked.
+    /// Asks no store.
+    ///
+    /// # Errors
+    /// `token_expired` if refreshing helps, else `unauthenticated`.
     pub fn authenticate(&self, token: &str) -> Result<Caller, Error> {
-        unimplemented!()
+        let verified = self.keys.ring().verify(token, &self.auth.issuer, self.world.clock.wall());
+        if verified == Err(Refusal::UnknownKey) {
+            self.keys.reload();
+        }
+        let caller = verified?;
+        if self.is_revoked(caller.session) { Err(access::unauthenticated()) } else { Ok(caller) }
     }
+
+    /// True if nothing of a session may be accepted any more, as far as this node knows: at most a second late. Who
+    /// registers a socket asks again afterwards: the session may have ended in between.
+    pub fn is_revoked(&self, session: SessionId) -> bool {
+        self.revoked.has(session)
+    }
+
     /// Takes a one-time ticket.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
     pub async fn redeem(&self, ticket: &str) -> Result<Caller, Error> {
-        unimplemented!()
+        self.take_ticket(ticket).await
     }
-    /// The durable word, asked at `hello`: `Err(close code)` if the session or its user may not connect.
+
+    /// The durable word, asked at `hello`, and notes that the session was seen.
+    ///
+    /// # Errors
+    /// The code to close with if the session or its user may not connect, or the store cannot say.
     pub async fn admit(&self, caller: &Caller) -> Result<(), CloseCode> {
-        unimplemented!()
+        self.admit_session(caller).await
     }
-    /// One REST request of a caller (or an address): rate limit.
+
+    /// One REST request of a caller, or of an address.
+    ///
+    /// # Errors
+    /// `rate_limited`.
     pub async fn throttle(&self, caller: Option<&Caller>, from: IpAddr) -> Result<(), Error> {
-        unimplemented!()
+        self.slowdown.request(caller, from).await
     }
+
+    /// Oneself.
+    ///
+    /// # Errors
+    /// `not_found` if deleted.
     pub async fn me(&self, caller: Caller) -> Result<rest::User, Error> {
-        unimplemented!()
+        self.own_row(caller).await.map(|user| profile::own_view(&user))
     }
+
+    /// Somebody, as others see them.
+    ///
+    /// # Errors
+    /// `not_found`, also for who is deleted.
     pub async fn user(&self, id: UserId) -> Result<rest::User, Error> {
-        unimplemented!()
+        let user = self.world.store.accounts.user(id).await.map_err(failed)?;
+        let user = user.filter(|user| user.deleted_at.is_none()).ok_or_else(profile::no_such_user)?;
+        Ok(profile::view(&user))
     }
+
+    /// Who has this username, whatever its case.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn find_user(&self, username: &str) -> Result<Option<rest::User>, Error> {
-        unimplemented!()
+        Ok(self.user_named(username).await?.map(|user| profile::view(&user)))
     }
+
+    /// Changes what is given.
+    ///
+    /// # Errors
+    /// `bad_field`.
     pub async fn update_me(&self, caller: Caller, body: rest::UserChange) -> Result<rest::User, Error> {
-        unimplemented!()
+        self.change_me(caller, body).await
     }
+
+    /// Deletes the account of who asks and ends its sessions. The username stays taken.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn delete_me(&self, caller: Caller) -> Result<(), Error> {
-        unimplemented!()
+        self.remove_me(caller).await
     }
+
+    /// Bans a user and ends their sessions, or lets them sign in again.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub async fn ban(&self, user: UserId, banned: bool) -> Result<(), Error> {
-        unimplemented!()
+        self.set_banned(user, banned).await
     }
+
     /// The public keys, as a JWK set.
     pub fn jwks(&self) -> serde_json::Value {
-        unimplemented!()
+        self.keys.ring().jwks()
     }
+
     /// Adds a signing key that signs from now on; older ones go on verifying. Answers its `kid`.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn rotate_keys(&self) -> Result<String, Error> {
-        unimplemented!()
+        self.keys.rotate().await.map_err(failed)
     }
+
     /// `(kid, made, signs)` of every key, newest first.
     pub fn keys(&self) -> Vec<(String, Millis, bool)> {
-        unimplemented!()
+        let ring = self.keys.ring();
+        ring.keys.iter().enumerate().map(|(i, key)| (key.kid.clone(), key.created_at, i == 0)).collect()
+    }
+}
+
+/// A store's error as who asked hears it. What it says of the store's inside goes to the log only.
+fn failed(error: storage::Error) -> Error {
+    tracing::debug!(%error, "the store failed an account's request");
+    match error {
+        storage::Error::Refused(_) => {
+            Error::new(Code::Unavailable, "the store of accounts is away; nothing was changed")
+        }
+        storage::Error::Unknown(_) => Error::new(Code::Timeout, "the store of accounts did not answer in time"),
+        storage::Error::Corrupt(_) => Error::new(Code::Internal, "the store of accounts could not be read"),
     }
 }

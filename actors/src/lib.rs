@@ -1,6 +1,8 @@
 //! What is decided: accounts, conversations, sessions and presence. Pure state machines inside thin ractor shells, and
 //! plain functions over storage. Never touches a socket, a table, the environment or the wall clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod accounts;
 pub mod conversations;
 pub mod gateway;

@@ -1,0 +1,217 @@
+//! Sessions: begun, listed, ended. The durable row is the word that counts; everything else follows from it.
+//! Never proves who somebody is (see `signin`).
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use protocol::{DeviceId, Error, Millis, SessionId, UserId, close::CloseCode, rest};
+use storage::{
+    Store,
+    accounts::{Session, User},
+};
+use tokio::time::Duration;
+
+use super::{
+    Accounts, Caller, failed,
+    keys::millis,
+    secrets::{RefreshToken, hash},
+};
+
+/// How long a clock that ran ahead may be set back without a revocation having been forgotten meanwhile.
+const CLOCK_SLACK_MS: u64 = 2 * 60 * 60 * 1000;
+/// Between two tries to tell the token store of a revocation.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Sessions whose access tokens are void although they have not ended yet.
+#[derive(Default)]
+pub(super) struct Revoked {
+    of: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sessions: HashMap<SessionId, Millis>,
+    swept_at: Millis,
+}
+
+impl Revoked {
+    /// True if nothing of the session may be accepted.
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        self.of.read().unwrap_or_else(PoisonError::into_inner).sessions.contains_key(&session)
+    }
+
+    /// `keep_ms`: how long revocations matter; those that do not any more are dropped now and then.
+    fn add(&self, session: SessionId, now: Millis, keep_ms: u64) {
+        let mut inner = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        if now.0 >= inner.swept_at.0 + 60_000 {
+            inner.swept_at = now;
+            inner.sessions.retain(|_, at| at.0 + keep_ms > now.0);
+        }
+        inner.sessions.insert(session, now);
+    }
+}
+
+/// A row that begins a session was not written because the user changed since the password was checked.
+pub(super) enum Begun {
+    /// The session is there; this is its first refresh token.
+    Begun(SessionId, String),
+    /// Look at the user again.
+    Changed,
+}
+
+impl Accounts {
+    /// Reads the revocations that still matter, at start.
+    pub(super) async fn load_revoked(&self) -> Result<(), storage::Error> {
+        let now = self.world.clock.wall();
+        let since = Millis(now.0.saturating_sub(self.revocation_ms()));
+        for session in self.world.store.tokens.revoked(since, now).await? {
+            self.revoked.add(session, now, self.revocation_ms());
+        }
+        Ok(())
+    }
+
+    /// Begins a session of a user whose password was right, and ends those it replaces: the one of the same device, and
+    /// what the policy or the cap does not allow beside it.
+    pub(super) async fn begin(
+        &self, user: &User, device: Option<DeviceId>, device_name: Option<String>,
+    ) -> Result<Begun, Error> {
+        let _door = self.door(user.id).lock().await;
+        let current = self.world.store.accounts.user(user.id).await.map_err(failed)?;
+        let unchanged = current.is_some_and(|current| {
+            current.password_hash == user.password_hash && current.banned_at.is_none() && current.deleted_at.is_none()
+        });
+        if !unchanged {
+            return Ok(Begun::Changed);
+        }
+        let now = self.world.clock.wall();
+        let mut others = self.world.store.sessions.sessions_of(user.id).await.map_err(failed)?;
+        let id = SessionId(self.world.id());
+        let expires_at = Millis(now.0 + millis(self.auth.refresh_ttl));
+        let token = self.secrets.refresh_token(RefreshToken { family: id, generation: 1 });
+        // The family first: without its row it is nothing, while a row without a family would show up in lists.
+        self.world.store.tokens.begin_family(id, hash(&token), expires_at).await.map_err(failed)?;
+        let session = Session {
+            id,
+            user: user.id,
+            device: device.clone(),
+            device_name,
+            generation: 1,
+            created_at: now,
+            last_seen_at: now,
+            expires_at,
+            revoked_at: None,
+        };
+        self.world.store.sessions.create_session(&session).await.map_err(failed)?;
+
+        let replaces = |other: &Session| device.is_some() && other.device == device;
+        for other in others.extract_if(.., |other| replaces(other)) {
+            self.end(other.id, CloseCode::Replaced).await?;
+        }
+        let n_live = others.iter().filter(|other| other.expires_at > now).count();
+        let n_kept = if self.auth.single_session { 0 } else { self.auth.sessions_per_user_max.saturating_sub(1) };
+        let mut n_over = n_live.saturating_sub(n_kept);
+        for other in others {
+            let over = other.expires_at > now && n_over > 0;
+            if over {
+                n_over -= 1;
+            }
+            if over || other.expires_at <= now {
+                self.end(other.id, CloseCode::SessionRevoked).await?;
+            }
+        }
+        Ok(Begun::Begun(id, token))
+    }
+
+    /// Ends a session: first its row, which is the word that counts; then the tokens; then what is connected.
+    pub(super) async fn end(&self, session: SessionId, code: CloseCode) -> Result<(), Error> {
+        let now = self.world.clock.wall();
+        self.world.store.sessions.revoke(session, now).await.map_err(failed)?;
+        self.finish_end(session, now, code).await;
+        Ok(())
+    }
+
+    /// What follows from a revoked row. Doing it again changes nothing.
+    pub(super) async fn finish_end(&self, session: SessionId, at: Millis, code: CloseCode) {
+        let until = Millis(at.0 + self.revocation_ms());
+        if let Err(error) = self.world.store.tokens.revoke(session, at, until).await {
+            // The row is written, so the session is over; this node refuses it from now on. Others, and this one after a
+            // restart, must still learn that its access tokens are void: until they end by themselves.
+            tracing::warn!(%error, "cannot note a revoked session in the token store; trying on");
+            let tries = millis(self.auth.access_ttl) / millis(TELL_AGAIN);
+            tokio::spawn(tell_again(self.world.store.clone(), session, at, until, tries));
+        }
+        self.revoked.add(session, self.world.clock.wall(), self.revocation_ms());
+        (self.on_end)(session, code);
+    }
+
+    /// Ends all sessions of a user but one.
+    pub(super) async fn end_all(&self, user: UserId, but: Option<SessionId>, code: CloseCode) -> Result<(), Error> {
+        for session in self.world.store.sessions.sessions_of(user).await.map_err(failed)? {
+            if Some(session.id) != but {
+                self.end(session.id, code).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn list_sessions(&self, caller: Caller) -> Result<Vec<rest::Session>, Error> {
+        let now = self.world.clock.wall();
+        let sessions = self.world.store.sessions.sessions_of(caller.user).await.map_err(failed)?;
+        let live = sessions.into_iter().filter(|session| session.expires_at > now);
+        let shown = live.map(|session| rest::Session {
+            id: session.id,
+            device: session.device,
+            device_name: session.device_name,
+            created_at: session.created_at,
+            last_seen_at: session.last_seen_at,
+            current: session.id == caller.session,
+        });
+        Ok(shown.collect())
+    }
+
+    /// What the rows say of a session that wants to connect.
+    pub(super) async fn admit_session(&self, caller: &Caller) -> Result<(), CloseCode> {
+        if self.revoked.has(caller.session) {
+            return Err(CloseCode::SessionRevoked);
+        }
+        let unreadable = |_| CloseCode::ServerError;
+        let session = self.world.store.sessions.session(caller.session).await.map_err(unreadable)?;
+        let session = session.filter(|session| session.user == caller.user).ok_or(CloseCode::SessionRevoked)?;
+        let user = self.world.store.accounts.user(caller.user).await.map_err(unreadable)?;
+        match user {
+            None => return Err(CloseCode::AccountGone),
+            Some(user) if user.deleted_at.is_some() => return Err(CloseCode::AccountGone),
+            Some(user) if user.banned_at.is_some() => return Err(CloseCode::Banned),
+            Some(_) => {}
+        }
+        if let Some(at) = session.revoked_at {
+            // Only a node that died between the row and the rest leaves this behind.
+            self.finish_end(session.id, at, CloseCode::SessionRevoked).await;
+            return Err(CloseCode::SessionRevoked);
+        }
+        if let Err(error) = self.world.store.sessions.seen(session.id, self.world.clock.wall()).await {
+            tracing::debug!(%error, "cannot note that a session connected");
+        }
+        Ok(())
+    }
+
+    /// Sign-ins, bans and the like of one user happen one after the other.
+    pub(super) fn door(&self, user: UserId) -> &tokio::sync::Mutex<()> {
+        &self.doors[usize::from(user.0[15]) % self.doors.len()]
+    }
+
+    fn revocation_ms(&self) -> u64 {
+        millis(self.auth.access_ttl) + CLOCK_SLACK_MS
+    }
+}
+
+async fn tell_again(store: Store, session: SessionId, at: Millis, until: Millis, tries: u64) {
+    for _ in 0..tries {
+        tokio::time::sleep(TELL_AGAIN).await;
+        if store.tokens.revoke(session, at, until).await.is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+# The verbs of this house. `make` lists them.
+SHELL := bash
+URL ?= http://127.0.0.1:8080
+export CARGO_INCREMENTAL ?= 0
+
+# Lints and code in one compilation: cargo runs clippy-driver in place of rustc for our own crates. What is measured is
+# never built this way.
+LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
+
+.PHONY: help test lint fmt fmt-check deny bench torture run smoke clean-up
+
+help:           ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+test:           ## units, properties, conformance, end-to-end, lints
+	@.ci/needs
+	$(LINTED) cargo test --workspace --locked --no-fail-fast
+
+lint:           ## what `test` compiles, without running it
+	$(LINTED) cargo test --workspace --locked --no-run
+
+fmt:            ## formats the code
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+deny:           ## licences, banned crates, sources
+	@.ci/needs deny
+	cargo fetch --locked
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny --offline --log-level error check bans licenses sources
+
+bench:          ## the figures, with their baselines
+	cargo bench --workspace --locked
+
+torture:        ## the test that kills the node, 300 rounds of it
+	@.ci/needs
+	STARLING_KILL_ROUNDS=300 cargo test --release --locked -p starling-node --test crash -- --nocapture
+
+run:            ## a node with nothing beside it
+	cargo run --release --locked
+
+smoke:          ## drives every verb of the node at URL
+	cargo run --release --locked -p starling-loadtest -- smoke --url $(URL)
+
+clean-up:       ## throws away what `make run` and the tools left, not the build
+	rm -rf starling-data target/tools

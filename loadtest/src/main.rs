@@ -1,1 +1,2 @@
+//! The `starling-load` command.
 fn main() {}

@@ -3,10 +3,14 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
-use crate::{ClientId, Code, ConversationId, DeviceId, Error, Post, Seq, UserId, limits};
+use crate::{ClientId, ConversationId, DeviceId, Error, Post, Seq, UserId};
+
+mod decode;
+mod flat;
+
+pub use decode::{decode, read, split};
 
 /// One understood frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +29,7 @@ pub enum Incoming {
 /// Why a frame was not understood.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Bad {
-    /// Not a frame at all: answered without `id`, and counted ([`limits::BAD_FRAMES_MAX`]).
+    /// Not a frame at all: answered without `id`, and counted ([`crate::limits::BAD_FRAMES_MAX`]).
     Undecodable(Error),
     /// A frame whose verb or fields are wrong: answered to its `id`.
     Refused {
@@ -150,7 +154,7 @@ pub struct Page {
     /// Half on each side of this seq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<Seq>,
-    /// How many posts, at most [`limits::PAGE_POSTS_MAX`].
+    /// How many posts, at most [`crate::limits::PAGE_POSTS_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
@@ -196,7 +200,7 @@ pub struct Pres {
 /// See [`Verb::Watch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Replaces the set watched before; at most [`limits::WATCH_USERS_MAX`].
+    /// Replaces the set watched before; at most [`crate::limits::WATCH_USERS_MAX`].
     pub users: Vec<UserId>,
 }
 
@@ -247,157 +251,6 @@ impl Verb {
             Verb::Pres(d) => frame(t, id, d),
             Verb::Watch(d) => frame(t, id, d),
             Verb::Open(d) | Verb::Close(d) => frame(t, id, d),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default)]
-    t: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default)]
-    id: Option<u32>,
-    #[serde(borrow, default)]
-    d: Option<&'a RawValue>,
-}
-
-/// The frames of one WebSocket message.
-pub fn split(message: &str) -> impl Iterator<Item = &str> {
-    message.split('\n').map(str::trim).filter(|frame| !frame.is_empty())
-}
-
-/// Reads one frame.
-///
-/// # Errors
-/// [`Bad`]: what to answer, and whether the frame counts as undecodable.
-pub fn decode(frame: &str) -> Result<Incoming, Bad> {
-    let undecodable = |message: String| Bad::Undecodable(Error::new(Code::BadFrame, message));
-    if !frame.trim_start().starts_with('{') {
-        return Err(undecodable("a frame is a JSON object".into()));
-    }
-    let envelope: Envelope<'_> = serde_json::from_str(frame).map_err(|e| undecodable(format!("not a frame: {e}")))?;
-    let Some(t) = envelope.t else {
-        if frame.bytes().all(|b| matches!(b, b'{' | b'}') || b.is_ascii_whitespace()) {
-            return Ok(Incoming::Pong);
-        }
-        return Err(undecodable("a frame needs `t`, the verb".into()));
-    };
-    let id = envelope.id;
-    if id.is_some_and(|id| id == 0 || id > limits::REQUEST_ID_MAX) {
-        return Err(undecodable(format!("`id` lies between 1 and {}", limits::REQUEST_ID_MAX)));
-    }
-    let d = envelope.d.map_or("{}", RawValue::get);
-    let verb = match t.as_ref() {
-        "hello" => read(d).map(Verb::Hello),
-        "auth" => read(d).map(Verb::Auth),
-        "sync" => read(d).map(Verb::Sync),
-        "send" => read(d).map(Verb::Send),
-        "hist" => read(d).map(Verb::Hist),
-        "read" => read(d).map(Verb::Read),
-        "ack" => read(d).map(Verb::Ack),
-        "typ" => read(d).map(Verb::Typ),
-        "pres" => read(d).map(Verb::Pres),
-        "watch" => read(d).map(Verb::Watch),
-        "open" => read(d).map(Verb::Open),
-        "close" => read(d).map(Verb::Close),
-        other => {
-            let shown: String = other.chars().take(32).collect();
-            Err(Error::new(Code::UnknownType, format!("there is no verb `{shown}`")))
-        }
-    };
-    match verb {
-        Ok(verb) => Ok(Incoming::Request { id, verb }),
-        Err(error) => Err(Bad::Refused { id, error }),
-    }
-}
-
-/// Reads a JSON object into `T`; the error names the field. Used for frames and for REST bodies.
-///
-/// # Errors
-/// [`Code::BadField`]; [`Code::BadFrame`] for what is not JSON.
-pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
-    // serde would also take the fields of a struct as an array
-    if !json.trim_start().starts_with('{') {
-        return Err(Error::field("d", "expected an object"));
-    }
-    let mut source = serde_json::Deserializer::from_str(json);
-    let value = serde_path_to_error::deserialize(&mut source).map_err(|e| {
-        let reason = e.inner().to_string();
-        // serde names a missing or doubled field in its message only
-        let named = ["missing field `", "duplicate field `"].iter().find_map(|start| reason.strip_prefix(start));
-        let named = named.and_then(|rest| rest.split('`').next());
-        let path = e.path().to_string();
-        let path = if path == "." { "" } else { path.as_str() };
-        if e.inner().is_eof() || e.inner().is_syntax() && matches!(path, "" | "?") {
-            return Error::new(Code::BadFrame, format!("not JSON: {}", short(&reason)));
-        }
-        let path = match (path, named) {
-            ("", Some(field)) => field.to_owned(),
-            ("", None) => "d".to_owned(),
-            (path, Some(field)) if !path.ends_with(field) => format!("{path}.{field}"),
-            (path, _) => path.to_owned(),
-        };
-        Error::field(short(&path), short(&reason))
-    })?;
-    source.end().map_err(|_| Error::new(Code::BadFrame, "more than one JSON value"))?;
-    Ok(value)
-}
-
-/// What a client wrote comes back in messages, but not at its length.
-fn short(reason: &str) -> String {
-    reason.split(" at line ").next().unwrap_or(reason).chars().take(200).collect()
-}
-
-/// How requests that carry a [`Post`] or a [`Page`] are read: written out, because serde loses the path to a field of
-/// a flattened struct, and the path is what `bad_field` names.
-mod flat {
-    use super::{ClientId, ConversationId, Page, Post, Seq, UserId};
-    use serde::Deserialize;
-    use serde_json::Value;
-
-    #[derive(Deserialize)]
-    pub(super) struct Send {
-        c: ConversationId,
-        cid: ClientId,
-        #[serde(default)]
-        base: Option<Seq>,
-        #[serde(default)]
-        text: Option<String>,
-        #[serde(default)]
-        reply_to: Option<Seq>,
-        #[serde(default)]
-        mentions: Vec<UserId>,
-        #[serde(default)]
-        attachments: Vec<Value>,
-        #[serde(default)]
-        meta: Option<Value>,
-    }
-
-    impl From<Send> for super::Send {
-        fn from(s: Send) -> super::Send {
-            let Send { c, cid, base, text, reply_to, mentions, attachments, meta } = s;
-            let text = text.filter(|text| !text.is_empty());
-            super::Send { c, cid, base, post: Post { text, reply_to, mentions, attachments, meta } }
-        }
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Hist {
-        c: ConversationId,
-        #[serde(default)]
-        before: Option<Seq>,
-        #[serde(default)]
-        after: Option<Seq>,
-        #[serde(default)]
-        around: Option<Seq>,
-        #[serde(default)]
-        limit: Option<usize>,
-    }
-
-    impl From<Hist> for super::Hist {
-        fn from(h: Hist) -> super::Hist {
-            let Hist { c, before, after, around, limit } = h;
-            super::Hist { c, page: Page { before, after, around, limit } }
         }
     }
 }

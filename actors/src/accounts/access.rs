@@ -158,3 +158,6 @@ fn validation(issuer: &str) -> Validation {
     validation.validate_nbf = false;
     validation
 }
+
+#[cfg(test)]
+mod tests;

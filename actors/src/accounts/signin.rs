@@ -177,6 +177,9 @@ impl Accounts {
             return Err(Error::field("old", "old is not your password"));
         }
         self.slowdown.succeeded(&attempt);
+        if body.new == body.old {
+            return Err(Error::field("new", "new is the password you have now"));
+        }
         let password_hash = self.passwords.admit("new", &body.new, &user.username, user.email.as_deref()).await?;
 
         let _door = self.door(user.id).lock().await;

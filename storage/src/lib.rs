@@ -1,10 +1,23 @@
 //! What is remembered: the faces of the stores and their back ends. Answers questions, never decides.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accounts;
+mod derive;
 pub mod directory;
 pub mod error;
+mod gcra;
+pub mod health;
 pub mod log;
+pub mod memory;
+mod meters;
+mod sqlite;
 pub mod tokens;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use error::Error;
 
@@ -12,13 +25,124 @@ pub use error::Error;
 #[derive(Clone)]
 pub struct Store {
     /// The logs of the conversations.
-    pub log: std::sync::Arc<dyn log::Log>,
+    pub log: Arc<dyn log::Log>,
     /// Who is in which conversation, and how far.
-    pub directory: std::sync::Arc<dyn directory::Directory>,
+    pub directory: Arc<dyn directory::Directory>,
     /// Users, their credentials and the signing keys.
-    pub accounts: std::sync::Arc<dyn accounts::Accounts>,
+    pub accounts: Arc<dyn accounts::Accounts>,
     /// Who is signed in.
-    pub sessions: std::sync::Arc<dyn accounts::Sessions>,
+    pub sessions: Arc<dyn accounts::Sessions>,
     /// Tokens and limits.
-    pub tokens: std::sync::Arc<dyn tokens::Tokens>,
+    pub tokens: Arc<dyn tokens::Tokens>,
+    /// Whether the store answers.
+    pub health: Arc<dyn health::Health>,
+}
+
+/// Where to remember.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// In one file of this directory, which is made if it is not there.
+    Sqlite {
+        /// One process at a time may use it.
+        dir: PathBuf,
+    },
+    /// Nowhere: everything is gone when the process ends.
+    Memory,
+}
+
+/// Why a store cannot be opened. One line each: what, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is a file in its place.
+    #[error("cannot use the data directory {}: it is not a directory; name another one, or move it away", dir.display())]
+    NotADirectory {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// The operating system refuses.
+    #[error("cannot use the data directory {}: {source}; it must be on a writable disk and belong to this user", dir.display())]
+    Directory {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process holds it.
+    #[error("the data directory {} is in use by another process; stop it, or name another directory", dir.display())]
+    InUse {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// The file is not what was written.
+    #[error("the database {} is damaged ({reason}); restore it from a backup, or move it away to begin anew", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else's database.
+    #[error("the database {} was not made by this program; name another data directory", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It has migrations that this release does not know.
+    #[error(
+        "the database {} was written by a newer release (migration {found}, this one knows {known}); run that release",
+        path.display()
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its newest migration.
+        found: i64,
+        /// The newest that is known here.
+        known: usize,
+    },
+    /// A migration was applied that had another content.
+    #[error(
+        "the database {} was made by another version of {file}; run the release that made it, or restore a backup",
+        path.display()
+    )]
+    Drifted {
+        /// Which file.
+        path: PathBuf,
+        /// The migration that differs.
+        file: &'static str,
+    },
+    /// Anything else.
+    #[error("cannot open the database {}: {reason}; check the disk, then try again", path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+}
+
+impl Store {
+    /// Opens a store. Install a metrics recorder before: the store keeps its handles.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing was changed, and trying again without a remedy fails again.
+    pub fn connect(backend: &Backend) -> Result<Store, OpenError> {
+        match backend {
+            Backend::Sqlite { dir } => Store::open_sqlite(dir),
+            Backend::Memory => Ok(Store::memory()),
+        }
+    }
+
+    /// The embedded store in a directory. Dropping the last clone of its faces closes it.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub fn open_sqlite(dir: &Path) -> Result<Store, OpenError> {
+        sqlite::open(dir)
+    }
+
+    /// A store without a disk.
+    pub fn memory() -> Store {
+        memory::Memory::store()
+    }
 }

@@ -2,7 +2,10 @@
 //! by the head its owner knows; see `README.md` of this crate for the rules.
 
 use async_trait::async_trait;
-use protocol::{ClientId, ConversationId, Epoch, Event, Incarnation, Millis, Seq, UserId};
+use protocol::{
+    ClientId, ConversationId, Epoch, Event, Incarnation, Millis, Seq, UserId,
+    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUCKET_EVENTS},
+};
 
 use crate::Error;
 
@@ -151,4 +154,34 @@ pub trait Log: Send + Sync {
 
     /// Events of the log, ascending. Says nothing about who may read them.
     async fn read(&self, c: ConversationId, range: Range) -> Result<Vec<Event>, Error>;
+}
+
+/// Refuses what no store may append: a caller that does this is wrong, and nothing is written.
+pub(crate) fn check(head: Seq, events: &[Event], bytes: usize) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::Refused(format!("a batch above {head} {why}")));
+    if events.is_empty() || events.len() > BATCH_EVENTS_MAX {
+        return refuse(format!("has {} events, allowed are 1 to {BATCH_EVENTS_MAX}", events.len()));
+    }
+    if bytes > BATCH_BYTES_MAX {
+        return refuse(format!("has {bytes} bytes of bodies, allowed are {BATCH_BYTES_MAX}"));
+    }
+    if let Some((i, event)) = events.iter().enumerate().find(|(i, event)| event.seq.0 != head.0 + 1 + *i as u64) {
+        return refuse(format!("holds seq {} at place {i}", event.seq));
+    }
+    let last = head.0 + events.len() as u64;
+    if (head.0 + 1) / BUCKET_EVENTS != last / BUCKET_EVENTS {
+        return refuse(format!("reaches {last} and crosses a multiple of {BUCKET_EVENTS}"));
+    }
+    Ok(())
+}
+
+/// Refuses events whose running number of posts does not go on from `post_no`: unread counts are made of it.
+pub(crate) fn check_post_no(mut post_no: u64, events: impl Iterator<Item = (bool, u64)>) -> Result<(), Error> {
+    for (is_post, stated) in events {
+        post_no += u64::from(is_post);
+        if stated != post_no {
+            return Err(Error::Refused(format!("a batch counts {stated} posts where there are {post_no}")));
+        }
+    }
+    Ok(())
 }

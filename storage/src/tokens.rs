@@ -86,3 +86,48 @@ pub trait Tokens: Send + Sync {
     /// Takes one from the bucket `key`. `Ok(Err(after_ms))`: none left, wait that long.
     async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error>;
 }
+
+/// Tickets live for seconds: one that ended this long before a new one ends is gone for good and may be forgotten.
+pub(crate) const SWEEP_AFTER_MS: u64 = 3_600_000;
+
+/// A family as the embedded stores keep it.
+#[derive(Clone, Debug)]
+pub(crate) struct Family {
+    pub(crate) generation: u64,
+    pub(crate) hash: [u8; 32],
+    /// The hash of the token before the live one, and when it was spent.
+    pub(crate) predecessor: Option<([u8; 32], Millis)>,
+    pub(crate) expires_at: Millis,
+}
+
+impl Family {
+    /// Judges a token and, if it is the live one, puts its successor in its place. Whoever calls has proved that the
+    /// token of this generation was made here once, so an older one than the predecessor needs no hash to be a reuse.
+    pub(crate) fn rotate(&mut self, rotation: &Rotation) -> Rotated {
+        if self.expires_at <= rotation.now || rotation.presented > self.generation {
+            return Rotated::Unknown;
+        }
+        if rotation.presented == self.generation {
+            if rotation.presented_hash != self.hash {
+                return Rotated::Unknown;
+            }
+            self.predecessor = Some((self.hash, rotation.now));
+            self.hash = rotation.successor_hash;
+            self.generation += 1;
+            self.expires_at = rotation.expires_at;
+            return Rotated::Rotated;
+        }
+        match self.predecessor {
+            Some((hash, spent_at)) if rotation.presented + 1 == self.generation => {
+                if rotation.presented_hash != hash {
+                    Rotated::Unknown
+                } else if rotation.now.0 <= spent_at.0.saturating_add(rotation.grace_ms) {
+                    Rotated::Again
+                } else {
+                    Rotated::Reused
+                }
+            }
+            _ => Rotated::Reused,
+        }
+    }
+}

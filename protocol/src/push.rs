@@ -315,23 +315,20 @@ struct MessageHead<'a> {
 }
 
 /// The `msg` frame of a post straight from its stored envelope, without reading it again: the same object as
-/// [`event`] writes for its view.
-///
-/// # Panics
-/// If `envelope` is not what [`crate::Body::encode`] made of a post: look before it is stored, not after.
+/// [`event`] writes for its view. `None` for what [`crate::Body::encode`] of this release does not write: as with
+/// [`crate::Event::view`], a later release's envelope is shown to nobody.
 pub fn message(
     c: ConversationId, seq: Seq, post_no: u64, from: UserId, cid: Option<&ClientId>, at: Millis, envelope: &[u8],
-) -> Bytes {
-    let content =
-        envelope.strip_prefix(&[ENVELOPE_VERSION, b'{']).expect("a post's envelope is a version and an object");
+) -> Option<Bytes> {
+    let content = envelope.strip_prefix(&[ENVELOPE_VERSION, b'{', b'"'])?;
     let mut bytes = Vec::with_capacity(envelope.len() + 256);
     bytes.extend_from_slice(br#"{"t":"msg","d":"#);
     let head = MessageHead { c, seq, post_no, from, cid, at };
     serde_json::to_writer(&mut bytes, &head).expect("plain data always serialises");
     // both objects have keys, so one comma joins them
     bytes.pop();
-    bytes.push(b',');
+    bytes.extend_from_slice(b",\"");
     bytes.extend_from_slice(content);
     bytes.push(b'}');
-    bytes.into()
+    Some(bytes.into())
 }

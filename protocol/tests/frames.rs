@@ -210,7 +210,7 @@ fn pushes() {
     let envelope = post_event.body.encode();
     assert_eq!(frames[0].1, {
         let e = post_event;
-        text(push::message(C, e.seq, e.post_no, e.by, e.cid.as_ref(), e.at, &envelope))
+        text(push::message(C, e.seq, e.post_no, e.by, e.cid.as_ref(), e.at, &envelope).unwrap())
     });
     for (_, frame) in &frames {
         same_again::<View>(&content(frame));

@@ -1,0 +1,99 @@
+//! A real store whose single writes can be made to fail: before they are done, or after.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use protocol::{Millis, SessionId, UserId};
+use storage::{
+    Error, Store,
+    accounts::{Session, Sessions},
+    tokens::{Rate, Rotated, Rotation, Ticket, Tokens},
+};
+
+/// Which writes fail now.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// The session's row cannot be raised after a rotation.
+    pub(crate) raise: AtomicBool,
+    /// The session's row cannot be revoked.
+    pub(crate) revoke_row: AtomicBool,
+    /// The token store cannot be told of a revocation.
+    pub(crate) revoke_tokens: AtomicBool,
+    /// The token store rotates, but its answer is lost.
+    pub(crate) lose_rotation: AtomicBool,
+}
+
+struct FaultySessions(Arc<dyn Sessions>, Arc<Faults>);
+struct FaultyTokens(Arc<dyn Tokens>, Arc<Faults>);
+
+pub(crate) fn faulty(store: Store) -> (Store, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let sessions = Arc::new(FaultySessions(store.sessions.clone(), faults.clone()));
+    let tokens = Arc::new(FaultyTokens(store.tokens.clone(), faults.clone()));
+    (Store { sessions, tokens, ..store }, faults)
+}
+
+fn refused(fault: &AtomicBool) -> Result<(), Error> {
+    if fault.load(Ordering::SeqCst) { Err(Error::Refused("told to".to_owned())) } else { Ok(()) }
+}
+
+#[async_trait]
+impl Sessions for FaultySessions {
+    async fn create_session(&self, session: &Session) -> Result<(), Error> {
+        self.0.create_session(session).await
+    }
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        self.0.session(id).await
+    }
+    async fn sessions_of(&self, user: UserId) -> Result<Vec<Session>, Error> {
+        self.0.sessions_of(user).await
+    }
+    async fn rotated(&self, id: SessionId, generation: u64, at: Millis, expires_at: Millis) -> Result<(), Error> {
+        refused(&self.1.raise)?;
+        self.0.rotated(id, generation, at, expires_at).await
+    }
+    async fn seen(&self, id: SessionId, at: Millis) -> Result<(), Error> {
+        self.0.seen(id, at).await
+    }
+    async fn revoke(&self, id: SessionId, at: Millis) -> Result<(), Error> {
+        refused(&self.1.revoke_row)?;
+        self.0.revoke(id, at).await
+    }
+    async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Millis)>, Error> {
+        self.0.last_seen(users).await
+    }
+}
+
+#[async_trait]
+impl Tokens for FaultyTokens {
+    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error> {
+        self.0.begin_family(family, hash, expires_at).await
+    }
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, Error> {
+        let rotated = self.0.rotate(rotation).await?;
+        if self.1.lose_rotation.load(Ordering::SeqCst) {
+            Err(Error::Unknown("told to".to_owned()))
+        } else {
+            Ok(rotated)
+        }
+    }
+    async fn revoke(&self, family: SessionId, at: Millis, until: Millis) -> Result<(), Error> {
+        refused(&self.1.revoke_tokens)?;
+        self.0.revoke(family, at, until).await
+    }
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
+        self.0.revoked(since, now).await
+    }
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error> {
+        self.0.put_ticket(hash, ticket).await
+    }
+    async fn take_ticket(&self, hash: [u8; 32], now: Millis) -> Result<Option<Ticket>, Error> {
+        self.0.take_ticket(hash, now).await
+    }
+    async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error> {
+        self.0.take(key, rate, now).await
+    }
+}

@@ -11,6 +11,7 @@ pub mod history;
 pub mod random;
 pub mod rest;
 pub mod socket;
+pub mod starter;
 pub mod target;
 pub mod timeline;
 
@@ -18,4 +19,5 @@ pub use client::{Client, Failed};
 pub use history::{History, Recorder};
 pub use rest::{Rest, RestFailed};
 pub use socket::Socket;
+pub use starter::{Node, Starter};
 pub use target::Target;

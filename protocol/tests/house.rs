@@ -54,6 +54,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
         "node",
         &[
             "actors",
+            "aws-lc-rs",
             "axum",
             "bytes",
             "clap",
@@ -69,6 +70,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "serde",
             "serde_json",
             "storage",
+            "strsim",
             "thiserror",
             "tokio",
             "tokio-rustls",

@@ -1,0 +1,96 @@
+//! The command line: what there is to type. Does nothing itself.
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::Sources;
+
+/// Real-time conversations that keep what they acknowledged.
+#[derive(Parser)]
+#[command(name = "starling", version, about, args_conflicts_with_subcommands = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a node (what `starling` alone does)
+    Serve,
+    /// The configuration in effect
+    #[command(subcommand)]
+    Config(Config),
+    /// Keys that sign access tokens
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Accounts
+    #[command(subcommand)]
+    User(User),
+    /// How the running node is
+    Status {
+        /// `json` is stable
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// This node
+    #[command(subcommand)]
+    Node(Node),
+    /// Whether a node could run here: configuration, ports, descriptors, data directory, speed of the disk
+    Check,
+    /// Version of this binary
+    Version,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Config {
+    /// Every effective value with where it came from
+    Print {
+        /// Instead: every key with its documentation and default, as in cluster.toml
+        #[arg(long)]
+        defaults: bool,
+    },
+    /// Say what is wrong, or nothing
+    Check,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Keys {
+    /// All keys, newest first
+    Ls {
+        /// `json` is stable
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Add a key that signs from now on; nobody is signed out
+    Rotate,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum User {
+    /// Make an account; the password is read from the first line of stdin
+    Add { username: String },
+    /// End all sessions of an account and let it sign in no more
+    Ban { username: String },
+    /// Let it sign in again
+    Unban { username: String },
+    /// What is known of it
+    Show {
+        username: String,
+        /// `json` is stable
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Node {
+    /// Tell all clients to go, finish what is under way, and end the process
+    Drain,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}

@@ -1,0 +1,86 @@
+//! What each command does. Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 unreachable.
+
+mod check;
+mod client;
+mod operate;
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{self, Cli, Command},
+    config::{self, Loaded},
+    serve,
+};
+
+/// Why a command did not do what was asked: one line for the operator.
+pub(crate) enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2, and the lines are out already.
+    Configuration,
+    /// Exit code 3.
+    Unreachable(String),
+}
+
+/// Runs what the command line says.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command.unwrap_or(Command::Serve) {
+        Command::Version => {
+            say(concat!("starling ", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Command::Config(cli::Config::Print { defaults: true }) => {
+            say(config::defaults().trim_end());
+            Ok(())
+        }
+        command => load(&cli.sources).and_then(|loaded| match command {
+            Command::Config(cli::Config::Check) => Ok(()),
+            Command::Config(_) => {
+                say(config::effective(&loaded).trim_end());
+                Ok(())
+            }
+            Command::Check => check::preflight(&loaded.config),
+            Command::Serve | Command::Version => serve::run(loaded.config, cli.sources),
+            Command::Status { output } => operate::status(&loaded.config, output),
+            Command::Keys(keys) => operate::keys(&loaded.config, keys),
+            Command::User(user) => operate::user(&loaded.config, user),
+            Command::Node(cli::Node::Drain) => operate::drain(&loaded.config),
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(line)) => {
+            complain(&line);
+            ExitCode::from(1)
+        }
+        Err(Failure::Configuration) => ExitCode::from(2),
+        Err(Failure::Unreachable(line)) => {
+            complain(&line);
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn load(sources: &config::Sources) -> Result<Loaded, Failure> {
+    config::load(sources, config::environment()).map_err(|mistakes| {
+        for mistake in mistakes {
+            complain(&mistake.to_string());
+        }
+        Failure::Configuration
+    })
+}
+
+/// To stdout: what was asked for.
+#[allow(clippy::print_stdout)]
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    // A reader that has gone (`| head`) is no reason to panic.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// To stderr: what went wrong, for people.
+#[allow(clippy::print_stderr)]
+pub(crate) fn complain(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "starling: {line}");
+}

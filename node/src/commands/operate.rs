@@ -1,0 +1,96 @@
+//! Commands that ask a running node.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{Failure, client::ask, say};
+use crate::{
+    admin::Status,
+    cli::{Keys, Output, User},
+    config::Config,
+};
+
+type Done = Result<(), Failure>;
+
+pub(super) fn status(config: &Config, output: Output) -> Done {
+    let value = ask(config, Method::GET, "/admin/status", None)?;
+    if output == Output::Json {
+        return json(&value);
+    }
+    let now: Status =
+        serde_json::from_value(value).map_err(|error| Failure::Failed(format!("not a status: {error}")))?;
+    let state = if now.ready { "ready".to_owned() } else { format!("not ready: {}", now.unready.join(", ")) };
+    say(&format!("node {}  version {}  up {} s  {state}", now.node, now.version, now.uptime_s));
+    say(&format!(
+        "connections {}  sessions {}  conversations {}  presence channels {}",
+        now.connections, now.sessions, now.conversations, now.presence_channels
+    ));
+    Ok(())
+}
+
+pub(super) fn keys(config: &Config, keys: Keys) -> Done {
+    match keys {
+        Keys::Rotate => {
+            let made = ask(config, Method::POST, "/admin/keys/rotate", None)?;
+            say(&format!("signing with {} from now on; older keys still verify", text(&made["kid"])));
+        }
+        Keys::Ls { output } => {
+            let all = ask(config, Method::GET, "/admin/keys", None)?;
+            if output == Output::Json {
+                return json(&all);
+            }
+            for key in all.as_array().into_iter().flatten() {
+                let signs = if key["signs"] == true { "signs" } else { "verifies" };
+                say(&format!("{}  {signs}  made at {}", text(&key["kid"]), key["made_at"]));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn user(config: &Config, user: User) -> Done {
+    let path = |name: &str, rest: &str| format!("/admin/users/{}{rest}", escaped(name));
+    match user {
+        User::Add { username } => {
+            let mut password = String::new();
+            let read = std::io::stdin().read_line(&mut password);
+            read.map_err(|error| Failure::Failed(format!("cannot read the password from stdin: {error}")))?;
+            let body = json!({ "username": username, "password": password.trim_end_matches(['\r', '\n']) });
+            let made = ask(config, Method::POST, "/admin/users", Some(&body))?;
+            say(text(&made["id"]));
+        }
+        User::Ban { username } => drop(ask(config, Method::POST, &path(&username, "/ban"), None)?),
+        User::Unban { username } => drop(ask(config, Method::POST, &path(&username, "/unban"), None)?),
+        User::Show { username, output } => {
+            let shown = ask(config, Method::GET, &path(&username, ""), None)?;
+            if output == Output::Json {
+                return json(&shown);
+            }
+            for (name, value) in shown.as_object().into_iter().flatten() {
+                say(&format!("{name}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn drain(config: &Config) -> Done {
+    ask(config, Method::POST, "/admin/drain", None)?;
+    say("draining; the process ends when all clients are gone");
+    Ok(())
+}
+
+fn json(value: &Value) -> Done {
+    say(&value.to_string());
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// A name as one segment of a path.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}

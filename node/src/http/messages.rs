@@ -1,0 +1,45 @@
+//! `/v1/conversations/{id}/messages` and `/read`: history, posting, the read mark.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use protocol::{
+    Seq,
+    push::{HistoryPage, Sent},
+    request::Page,
+    rest::{PostMessage, ReadUpTo},
+};
+
+use super::{
+    App,
+    extract::{IdempotencyKey, JsonBody, Query, Signed, id, number},
+    refusal::Refusal,
+};
+
+type Answer<T> = Result<T, Refusal>;
+
+pub(super) async fn history(
+    State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, query: Query,
+) -> Answer<Json<HistoryPage>> {
+    let seq = |name| number(&query, name).map(|seq| seq.map(Seq));
+    let page =
+        Page { before: seq("before")?, after: seq("after")?, around: seq("around")?, limit: number(&query, "limit")? };
+    Ok(Json(app.starling.conversations.history(caller, id(&c)?, page).await?))
+}
+
+pub(super) async fn send(
+    State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, IdempotencyKey(key): IdempotencyKey,
+    JsonBody(body): JsonBody<PostMessage>,
+) -> Answer<(StatusCode, Json<Sent>)> {
+    let sent = app.starling.conversations.post(caller, id(&c)?, body, key).await?;
+    Ok((if sent.dup { StatusCode::OK } else { StatusCode::CREATED }, Json(sent)))
+}
+
+pub(super) async fn read(
+    State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, JsonBody(body): JsonBody<ReadUpTo>,
+) -> Answer<StatusCode> {
+    app.starling.conversations.read(caller, id(&c)?, body.seq).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,229 @@
+//! The composition root: everything a node is made of, in the order it is opened, run and closed.
+
+use std::{
+    io::IsTerminal,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actors::{Random, Settings, Starling, World, settings};
+use tokio::sync::watch;
+
+use crate::{
+    admin::{self, Admin},
+    commands::{Failure, complain, say},
+    config::{self, Config, Sources},
+    http::{self, App},
+    logs, metrics,
+    net::{self, Door, admission::Admission, tls::Tls},
+    shutdown::{self, Shutdown},
+    world::{DataDir, SecureRandom, SteadyClock},
+};
+
+/// Descriptors kept for the store, listeners and admin connections.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 256;
+/// Connections of operators and scrapers.
+const ADMIN_CONNECTIONS: usize = 256;
+/// After the drain: for answers under way and close frames.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs a node until it is asked to end.
+pub(crate) fn run(config: Config, sources: Sources) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
+    let ended = runtime.block_on(node(config, sources));
+    // Work that blocks (a hash, a commit) has had its time by now.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
+    let failed = Failure::Failed;
+    let started = Instant::now();
+
+    // What can be refused is refused before anything is answered.
+    let data = DataDir::open(&config.node_data_dir).map_err(failed)?;
+    let client = net::bind("listen.client", config.listen_client).await.map_err(failed)?;
+    let operators = net::bind("listen.admin", config.listen_admin).await.map_err(failed)?;
+    let peers = net::bind("listen.peer", config.listen_peer).await.map_err(failed)?;
+    let tls = match (&config.listen_tls_cert, &config.listen_tls_key_file) {
+        (Some(cert), Some(key)) => Some(Tls::load(cert, key).map_err(failed)?),
+        _ => None,
+    };
+    let [client_at, admin_at, peer_at] = [&client, &operators, &peers].map(|l| l.local_addr().map(|a| a.to_string()));
+    let settings = settings(&config, &data).map_err(failed)?;
+    let node = settings.node.clone();
+
+    let level = logs::start(&config.log_format, &config.log_level);
+    let recorder = metrics::start(&node);
+    tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let clock = Arc::new(SteadyClock::start(&data.clock_mark()));
+    let store = open_store(&config, &data).await?;
+    let world = World { clock: clock.clone(), random: Arc::new(SecureRandom), store };
+    let starling = Starling::start(world.clone(), settings).await;
+    let starling = starling.map_err(|error| Failure::Failed(format!("cannot start on the store: {error}")))?;
+
+    let shutdown = Shutdown::new();
+    let closing = watch::Sender::new(false);
+    let app = App::new(starling, world, config.clone());
+    let admin =
+        Admin { app: app.clone(), node: node.clone(), metrics: recorder.clone(), shutdown: shutdown.clone(), started };
+    let admission = Admission::new(
+        connections_max(&config),
+        config.limits_address_connections,
+        config.limits_handshakes_per_s,
+        config.listen_trusted_proxies.clone(),
+    );
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let clients =
+        Door { listener: client, router: http::router(app.clone()), admission: admission.clone(), tls: tls.clone() };
+    let admins = Door {
+        listener: operators,
+        router: admin::router(admin),
+        admission: Admission::new(ADMIN_CONNECTIONS, 0, 0, Vec::new()),
+        tls: None,
+    };
+    tokio::spawn(clients.serve(closing.subscribe()));
+    tokio::spawn(admins.serve(closing.subscribe()));
+    tokio::spawn(net::hold(peers));
+    tokio::spawn(metrics::upkeep(recorder));
+    tokio::spawn(keep_time(clock.clone()));
+    if let Some(tls) = &tls {
+        tokio::spawn(tls.clone().watch());
+    }
+    let reload = reload(sources, level, tls);
+    shutdown::listen(shutdown.clone(), reload)
+        .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
+
+    let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
+    say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
+    tracing::info!(node, start_ms = started.elapsed().as_millis(), "ready");
+    if std::io::stderr().is_terminal() {
+        welcome(&format!("{scheme}://{client_at}"));
+    }
+
+    shutdown.asked().await;
+    tracing::info!("draining");
+    ::metrics::gauge!("starling_drain_state").set(1.0);
+    let notice = Duration::from_millis(config.drain_notice_ms);
+    let deadline = Duration::from_millis(config.drain_deadline_ms);
+    app.starling.drain(notice, config.drain_rate, deadline).await;
+    closing.send_replace(true);
+    let closed = Instant::now();
+    while admission.open() > 0 && closed.elapsed() < CLOSING_TIMEOUT {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    save(&clock);
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn open_store(config: &Config, data: &DataDir) -> Result<storage::Store, Failure> {
+    let backend = match config.storage_backend.as_str() {
+        "memory" => storage::Backend::Memory,
+        _ => storage::Backend::Sqlite { dir: data.path().to_owned() },
+    };
+    let opened = tokio::task::spawn_blocking(move || storage::Store::connect(&backend)).await;
+    let opened = opened.map_err(|error| Failure::Failed(format!("cannot open the store: {error}")))?;
+    opened.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// What `actors` depends on, from the configuration and the data directory.
+fn settings(config: &Config, data: &DataDir) -> Result<Settings, String> {
+    let node = match config.node_id.as_str() {
+        "auto" => data.node_id()?,
+        name => name.to_owned(),
+    };
+    let secret = match &config.auth_secret {
+        Some(secret) => secret.clone(),
+        None => data.auth_secret()?,
+    };
+    let secret =
+        config::parse_key(&secret).ok_or("auth.secret in node.data_dir is not 64 hexadecimal digits; restore it")?;
+    let mut incarnation = [0; 16];
+    SecureRandom.fill(&mut incarnation);
+    Ok(Settings {
+        node,
+        incarnation: protocol::Incarnation(incarnation),
+        auth: settings::Auth {
+            issuer: config.auth_issuer.clone(),
+            access_ttl: Duration::from_secs(config.auth_access_ttl_s),
+            refresh_ttl: Duration::from_secs(config.auth_refresh_ttl_s),
+            secret: settings::Secret(secret),
+            sessions_per_user_max: config.auth_sessions_per_user_max,
+            single_session: config.auth_single_session,
+            password_memory_kib: config.auth_password_memory_kib,
+            password_passes: config.auth_password_passes,
+        },
+        limits: settings::Limits {
+            frame_bytes: config.limits_frame_bytes,
+            text_chars: config.limits_text_chars,
+            inflight: config.limits_inflight,
+            queue_soft_bytes: config.limits_queue_soft_bytes,
+            queue_hard_bytes: config.limits_queue_hard_bytes,
+            ping_ms: config.limits_ping_ms,
+            send_per_s: config.limits_send_per_s,
+            send_burst: config.limits_send_burst,
+            rest_per_min: config.limits_rest_per_min,
+            login_per_min: config.limits_login_per_min,
+            register_per_min: config.limits_register_per_min,
+            members: config.limits_members,
+        },
+    })
+}
+
+/// The configured number, or fewer if the process may not open as many descriptors.
+fn connections_max(config: &Config) -> usize {
+    let wanted = config.limits_connections;
+    let Some(descriptors) = metrics::descriptors_max() else { return wanted };
+    let room = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    if room < wanted {
+        tracing::info!(descriptors, room, "fewer connections than limits.connections: raise `ulimit -n` for more");
+    }
+    wanted.min(room)
+}
+
+/// Writes the clock's mark and shows how far it is ahead of the machine's.
+async fn keep_time(clock: Arc<SteadyClock>) {
+    let mut every = tokio::time::interval(crate::world::MARK_INTERVAL);
+    loop {
+        every.tick().await;
+        let clock = clock.clone();
+        let _ = tokio::task::spawn_blocking(move || save(&clock)).await;
+    }
+}
+
+fn save(clock: &SteadyClock) {
+    ::metrics::gauge!("starling_clock_ahead_seconds").set(clock.ahead().as_secs_f64());
+    if let Err(error) = clock.save() {
+        tracing::warn!(%error, "cannot write the clock's mark; a clock set back before the next start would show");
+    }
+}
+
+/// What SIGHUP does: certificates and the log level, from the same sources as at start.
+fn reload(sources: Sources, level: logs::Level, tls: Option<Tls>) -> impl Fn() + Send + 'static {
+    move || {
+        if let Some(tls) = &tls {
+            tls.reload();
+        }
+        match config::load(&sources, config::environment()) {
+            Ok(loaded) => level.set(&loaded.config.log_level),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    tracing::error!(%mistake, "the configuration has a mistake; the log level stays");
+                }
+            }
+        }
+    }
+}
+
+/// For a person at a terminal: how to talk to the node.
+fn welcome(client: &str) {
+    complain("try it:");
+    complain(&format!(
+        "  curl -s {client}/v1/auth/register -H 'content-type: application/json' \
+         -d '{{\"username\":\"ada\",\"password\":\"correct horse battery\"}}'"
+    ));
+    complain(&format!("  then open {}/v1/ws and say hello; README.md shows how", client.replacen("http", "ws", 1)));
+}

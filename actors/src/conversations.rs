@@ -1,67 +1,389 @@
-//! Conversations as REST sees them. Stub.
+//! Conversations as REST sees them: create, list, members, roles, messages, marks, presence. Writes go to the
+//! conversation's owner on the same path as frames; reads come from the store.
 
-use protocol::{ClientId, ConversationId, Error, Seq, UserId, push, request::Page, rest};
+use std::{sync::Arc, time::Duration};
 
-use crate::Caller;
+use protocol::{
+    Body, ClientId, Code, ConversationId, Error, Incarnation, Kind, Seq, UserId,
+    limits::{MEMBERS_PER_CALL_MAX, REQUEST_DEADLINE_MS, TITLE_CHARS_MAX, WATCH_USERS_MAX},
+    peer::{Address, Change, Done, Mail, MarkRequest, Outcome, Requester, Submission, ToConversation},
+    push,
+    request::Page,
+    rest,
+};
+use serde::Serialize;
+use storage::{
+    Store,
+    directory::{self, Membership},
+    log::{Lane, Range},
+};
+
+use crate::{
+    Caller, World, connections::Connections, conversation::roster::no_such_conversation, history, presence_query,
+    router::Router,
+};
+
+const PAGE_DEFAULT: usize = 50;
+const PAGE_MAX: usize = 200;
 
 /// Conversations, messages, history and presence: what REST does, on the same path as the frames.
-pub struct Conversations {}
+pub struct Conversations {
+    world: World,
+    me: Incarnation,
+    text_chars: usize,
+    router: Arc<Router>,
+    connections: Arc<Connections>,
+}
 
-#[allow(clippy::unused_async, missing_docs, unused_variables)]
+/// What a failing store is called outside.
+pub(crate) fn store_failed(error: &storage::Error) -> Error {
+    match error {
+        storage::Error::Refused(_) => Error::new(Code::Unavailable, "the store is away; try again").after_ms(500),
+        storage::Error::Unknown(_) => Error::new(Code::Timeout, "the store did not say in time").after_ms(500),
+        storage::Error::Corrupt(what) => {
+            tracing::error!(what, "the store holds something unreadable");
+            Error::new(Code::Internal, "the store holds something unreadable; the operator has been told")
+        }
+    }
+}
+
+/// Names a request, so that another one under the same client id is noticed.
+pub(crate) fn hash(what: &str, request: &impl Serialize) -> [u8; 16] {
+    let mut bytes = what.as_bytes().to_vec();
+    bytes.push(0);
+    // through a value, whose keys are sorted: the order a client writes them in means nothing
+    if let Ok(value) = serde_json::to_value(request) {
+        bytes.extend_from_slice(value.to_string().as_bytes());
+    }
+    digest(&bytes)
+}
+
+fn digest(bytes: &[u8]) -> [u8; 16] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest.as_ref()[..16]);
+    half
+}
+
+/// The id of the one direct conversation of two users, whoever begins it.
+fn direct_id(a: UserId, b: UserId) -> ConversationId {
+    let (first, second) = if a < b { (a, b) } else { (b, a) };
+    ConversationId(digest(&[b"direct\0".as_slice(), &first.0, &second.0].concat()))
+}
+
+/// The id of a group or channel: the same for the same creator and key, so that a repeated request makes one.
+fn group_id(creator: UserId, key: &[u8]) -> ConversationId {
+    ConversationId(digest(&[b"group\0".as_slice(), &creator.0, key].concat()))
+}
+
+/// The other side of a direct conversation.
+pub(crate) fn other_of(conversation: &directory::Conversation, user: UserId) -> Option<UserId> {
+    conversation.pair.map(|(a, b)| if a == user { b } else { a })
+}
+
+/// Sorts a list: most recent activity first, ties by id.
+pub(crate) fn cursor_of(membership: &Membership) -> (u64, ConversationId) {
+    (membership.conversation.head.at.0, membership.conversation.id)
+}
+
+/// A page of a user's list, most recent activity first, and the cursor of the next.
+pub(crate) fn page_of<'a>(
+    all: impl Iterator<Item = &'a Membership>, limit: usize, cursor: Option<&str>,
+) -> Result<(Vec<&'a Membership>, Option<String>), Error> {
+    if limit == 0 {
+        return Ok((Vec::new(), None));
+    }
+    let below = cursor.map(parse_cursor).transpose()?;
+    let mut page: Vec<_> = all.filter(|m| below.is_none_or(|below| cursor_of(m) < below)).collect();
+    page.sort_by_key(|m| std::cmp::Reverse(cursor_of(m)));
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().filter(|_| more).map(|last| {
+        let (at, id) = cursor_of(last);
+        format!("{at}.{id}")
+    });
+    Ok((page, next))
+}
+
+fn parse_cursor(text: &str) -> Result<(u64, ConversationId), Error> {
+    let parsed = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+    parsed.ok_or_else(|| Error::field("cursor", "not a cursor of this list; begin again without one"))
+}
+
+fn check_limit(limit: Option<usize>) -> Result<usize, Error> {
+    match limit.unwrap_or(PAGE_DEFAULT) {
+        limit @ 1..=PAGE_MAX => Ok(limit),
+        _ => Err(Error::field("limit", format!("between 1 and {PAGE_MAX}"))),
+    }
+}
+
+fn check_title(title: &str) -> Result<String, Error> {
+    let title = title.trim();
+    let chars = title.chars().count();
+    if chars == 0 || chars > TITLE_CHARS_MAX || title.chars().any(char::is_control) {
+        return Err(Error::field("title", format!("1 to {TITLE_CHARS_MAX} characters, no control characters")));
+    }
+    Ok(title.to_owned())
+}
+
 impl Conversations {
-    /// `true`: made just now. `key`: the `Idempotency-Key`.
+    pub(crate) fn new(
+        world: World, me: Incarnation, text_chars: usize, router: Arc<Router>, connections: Arc<Connections>,
+    ) -> Conversations {
+        Conversations { world, me, text_chars, router, connections }
+    }
+
+    /// Begins a conversation; answers it, and whether it was made just now. `key`: the `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// `bad_field`, `not_found` for a member that does not exist, `conflict` for another request under the same key.
     pub async fn create(
         &self, caller: Caller, body: rest::CreateConversation, key: Option<ClientId>,
     ) -> Result<(rest::Conversation, bool), Error> {
-        unimplemented!()
+        let request_hash = hash("create", &body);
+        let mut members = vec![caller.user];
+        for user in &body.members {
+            if !members.contains(user) {
+                members.push(*user);
+            }
+        }
+        if members.len() > MEMBERS_PER_CALL_MAX {
+            return Err(Error::field("members", format!("at most {MEMBERS_PER_CALL_MAX}; add more afterwards")));
+        }
+        let (id, title) = match body.kind {
+            Kind::Direct => {
+                if body.title.is_some() {
+                    return Err(Error::field("title", "a direct conversation has no title"));
+                }
+                let [_, other] = members[..] else {
+                    return Err(Error::field("members", "a direct conversation is with exactly one other user"));
+                };
+                (direct_id(caller.user, other), None)
+            }
+            Kind::Group | Kind::Channel => {
+                let title = check_title(body.title.as_deref().unwrap_or_default())?;
+                let id = match &key {
+                    Some(key) => group_id(caller.user, key.as_str().as_bytes()),
+                    None => ConversationId(self.world.id()),
+                };
+                (id, Some(title))
+            }
+        };
+        self.check_exist("members", &members).await?;
+        let change = Change::Create { kind: body.kind, title, members };
+        let made = match self.submit(caller, id, key, None, request_hash, change).await? {
+            Done::Stored { dup, .. } => !dup,
+            _ => false,
+        };
+        Ok((self.one(caller, id).await?, made))
     }
+
+    /// The caller's conversations, most recent activity first.
+    ///
+    /// # Errors
+    /// `bad_field` for limit or cursor.
     pub async fn list(
         &self, caller: Caller, limit: Option<usize>, cursor: Option<&str>,
     ) -> Result<rest::List<rest::Conversation>, Error> {
-        unimplemented!()
+        let limit = check_limit(limit)?;
+        let all = self.store().directory.list(caller.user).await.map_err(|e| store_failed(&e))?;
+        let (page, next) = page_of(all.iter(), limit, cursor)?;
+        let mut items = Vec::with_capacity(page.len());
+        for membership in page {
+            items.push(self.view(membership).await?);
+        }
+        Ok(rest::List { items, next })
     }
+
+    /// One conversation as the caller sees it.
+    ///
+    /// # Errors
+    /// `not_found`, also for who is not a member.
     pub async fn one(&self, caller: Caller, c: ConversationId) -> Result<rest::Conversation, Error> {
-        unimplemented!()
+        self.view(&self.membership(caller, c).await?).await
     }
+
+    /// Changes settings.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `bad_field`.
     pub async fn change(
         &self, caller: Caller, c: ConversationId, body: rest::ConversationChange, key: Option<ClientId>,
     ) -> Result<rest::Conversation, Error> {
-        unimplemented!()
+        if let Some(title) = &body.title {
+            let title = check_title(title)?;
+            self.submit(caller, c, key, None, hash("settings", &body), Change::Title(title)).await?;
+        }
+        self.one(caller, c).await
     }
+
+    /// Members, ascending by id.
+    ///
+    /// # Errors
+    /// `not_found`, `bad_field` for limit or cursor.
     pub async fn members(
         &self, caller: Caller, c: ConversationId, limit: Option<usize>, cursor: Option<&str>,
     ) -> Result<rest::List<rest::Member>, Error> {
-        unimplemented!()
+        let limit = check_limit(limit)?;
+        let after = cursor.map(str::parse::<UserId>).transpose();
+        let after = after.map_err(|e| Error::field("cursor", e.to_string()))?;
+        let mut page = self.store().directory.members(c, after, limit + 1).await.map_err(|e| store_failed(&e))?;
+        self.membership(caller, c).await?;
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|member| member.user.to_string());
+        let item = |m: directory::Member| rest::Member { user: m.user, role: m.role, joined_seq: m.joined_seq };
+        Ok(rest::List { items: page.into_iter().map(item).collect(), next })
     }
+
+    /// Adds members; who is one already is passed over.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `conflict` if there would be too many.
     pub async fn add_members(
         &self, caller: Caller, c: ConversationId, body: rest::AddMembers, key: Option<ClientId>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        if body.users.is_empty() || body.users.len() > MEMBERS_PER_CALL_MAX {
+            return Err(Error::field("users", format!("1 to {MEMBERS_PER_CALL_MAX} users a call")));
+        }
+        // to who is not a member, users that exist and users that do not look alike
+        self.membership(caller, c).await?;
+        self.check_exist("users", &body.users).await?;
+        let request_hash = hash("join", &body);
+        self.submit(caller, c, key, None, request_hash, Change::Join(body.users)).await.map(drop)
     }
+
+    /// Gives a member a role.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `conflict` for the last owner.
     pub async fn change_role(
         &self, caller: Caller, c: ConversationId, user: UserId, body: rest::ChangeRole, key: Option<ClientId>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let request_hash = hash("role", &(user, body));
+        self.submit(caller, c, key, None, request_hash, Change::Role(user, body.role)).await.map(drop)
     }
-    /// Removing oneself is leaving.
+
+    /// Removes a member; removing oneself is leaving.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`.
     pub async fn remove_member(
         &self, caller: Caller, c: ConversationId, user: UserId, key: Option<ClientId>,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let change = if user == caller.user { Change::Leave } else { Change::Remove(user) };
+        self.submit(caller, c, key, None, hash("remove", &user), change).await.map(drop)
     }
-    /// `key`: the `Idempotency-Key`, used as `cid` where the body has none.
+
+    /// Posts. `key`: the `Idempotency-Key`, used as `cid` where the body has none.
+    ///
+    /// # Errors
+    /// As `send` on the socket.
     pub async fn post(
         &self, caller: Caller, c: ConversationId, body: rest::PostMessage, key: Option<ClientId>,
     ) -> Result<push::Sent, Error> {
-        unimplemented!()
+        let missing = || Error::field("cid", "a post needs a `cid`, or the header Idempotency-Key");
+        let cid = body.cid.or(key).ok_or_else(missing)?;
+        body.post.check(self.text_chars)?;
+        let request_hash = hash("post", &body.post);
+        let change = Change::Post(Body::Post(body.post).encode().into());
+        match self.submit(caller, c, Some(cid), body.base, request_hash, change).await? {
+            Done::Stored { seq, post_no, at, dup } => Ok(push::Sent { seq, post_no, at, dup }),
+            _ => Err(Error::new(Code::Internal, "a post was neither stored nor refused")),
+        }
     }
+
+    /// A page of history.
+    ///
+    /// # Errors
+    /// `not_found`, `bad_field`.
     pub async fn history(&self, caller: Caller, c: ConversationId, page: Page) -> Result<push::HistoryPage, Error> {
-        unimplemented!()
+        page.check()?;
+        history::page(self.store(), caller.user, c, page).await
     }
+
+    /// Moves the caller's read mark.
+    ///
+    /// # Errors
+    /// `not_found`, `bad_field` for a seq beyond the head.
     pub async fn read(&self, caller: Caller, c: ConversationId, seq: Seq) -> Result<(), Error> {
-        unimplemented!()
+        let mark = |requester| ToConversation::Mark(MarkRequest { requester, by: caller.user, read: true, seq });
+        self.call(c, mark).await.map(drop)
     }
+
+    /// How users appear to the caller.
+    ///
+    /// # Errors
+    /// `bad_field` for too many, `unavailable`.
     pub async fn presence(&self, caller: Caller, users: Vec<UserId>) -> Result<push::PresenceStates, Error> {
-        unimplemented!()
+        if users.len() > WATCH_USERS_MAX {
+            return Err(Error::field("users", format!("at most {WATCH_USERS_MAX} a call")));
+        }
+        let store = self.store();
+        let visible = presence_query::visible(store, caller.user, &users).await?;
+        presence_query::states(store, &self.router, &self.connections, self.me, &users, &visible).await
+    }
+
+    fn store(&self) -> &Store {
+        &self.world.store
+    }
+
+    async fn membership(&self, caller: Caller, c: ConversationId) -> Result<Membership, Error> {
+        let membership = self.store().directory.membership(c, caller.user).await.map_err(|e| store_failed(&e))?;
+        membership.filter(|m| m.member.left_seq.is_none()).ok_or_else(no_such_conversation)
+    }
+
+    async fn check_exist(&self, field: &str, users: &[UserId]) -> Result<(), Error> {
+        let there = self.store().accounts.existing(users).await.map_err(|e| store_failed(&e))?;
+        match users.iter().find(|user| !there.contains(user)) {
+            None => Ok(()),
+            Some(missing) => {
+                let error = Error::new(Code::NotFound, format!("there is no user {missing}"));
+                Err(Error { field: Some(field.to_owned()), ..error })
+            }
+        }
+    }
+
+    async fn view(&self, membership: &Membership) -> Result<rest::Conversation, Error> {
+        let Membership { conversation, member } = membership;
+        let newest = Range { after: Seq(0), before: None, lane: Lane::Posts, limit: 1, newest: true };
+        let last = self.store().log.read(conversation.id, newest).await.map_err(|e| store_failed(&e))?;
+        Ok(rest::Conversation {
+            id: conversation.id,
+            kind: conversation.kind,
+            title: conversation.title.clone(),
+            with: other_of(conversation, member.user),
+            members_count: conversation.members,
+            head: conversation.head.seq,
+            head_post: conversation.head.post_no,
+            read: member.marks.read,
+            unread: conversation.head.post_no.saturating_sub(member.read_post),
+            last: last.first().and_then(|event| event.view(conversation.id)),
+            role: member.role,
+            created_at: conversation.created_at,
+        })
+    }
+
+    async fn submit(
+        &self, caller: Caller, c: ConversationId, cid: Option<ClientId>, base: Option<Seq>, request_hash: [u8; 16],
+        change: Change,
+    ) -> Result<Done, Error> {
+        let by = caller.user;
+        self.call(c, |requester| ToConversation::Submit(Submission { requester, by, cid, base, request_hash, change }))
+            .await
+    }
+
+    /// Asks a conversation and waits for its answer, within the request deadline.
+    async fn call(
+        &self, c: ConversationId, mail: impl FnOnce(Option<Requester>) -> ToConversation,
+    ) -> Result<Done, Error> {
+        let (call, answer) = self.connections.add_call();
+        let requester = Requester { at: Address { node: self.me, conn: call.conn }, tag: 0 };
+        self.router.send(Mail::Conversation(c, mail(Some(requester))));
+        match tokio::time::timeout(Duration::from_millis(REQUEST_DEADLINE_MS), answer).await {
+            Ok(Ok(Outcome::Done(done))) => Ok(done),
+            Ok(Ok(Outcome::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(_)) | Err(_) => Err(Error::new(Code::Timeout, "no answer in time; the same request is safe")),
+        }
     }
 }

@@ -263,6 +263,9 @@ pub struct Fanout {
     pub by: UserId,
     /// The maker's name for it.
     pub cid: Option<ClientId>,
+    /// The socket or call, on the node this goes to, whose request became the event. Others that wait for the same
+    /// `cid` are told it is a duplicate.
+    pub requester: Option<ConnId>,
     /// The `msg` or `evt` frame, encoded once for everybody.
     pub frame: Bytes,
     /// To whom.

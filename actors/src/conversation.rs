@@ -1,0 +1,113 @@
+//! One conversation, on the node that owns it: orders events, remembers them, then tells everyone. The shell: asks the
+//! store on behalf of `conversation::state` and carries its mail; decides nothing.
+
+pub(crate) mod audience;
+pub(crate) mod marks;
+pub(crate) mod recent;
+pub(crate) mod roster;
+pub(crate) mod state;
+
+use std::{collections::HashMap, sync::Arc};
+
+use protocol::{ConversationId, Incarnation};
+use storage::{Store, log::Head};
+
+use self::{
+    audience::Telling,
+    roster::{Roster, Standing},
+    state::{Action, Answer, Input, Job, State},
+};
+use crate::{
+    entities::{Entity, Me, Now, Performed},
+    router::Router,
+};
+
+/// Members are read in pages of this many.
+const MEMBERS_PAGE: usize = 1000;
+
+/// What a conversation needs of its node.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) me: Incarnation,
+    pub(crate) members_max: usize,
+    pub(crate) router: Arc<Router>,
+}
+
+impl Entity for State {
+    const KIND: &'static str = "conversation";
+    const MAILBOX_MAX: usize = 4096;
+    type Key = ConversationId;
+    type Event = Input;
+    type Action = Action;
+    type Context = Context;
+
+    fn fresh(id: ConversationId, context: &Arc<Context>, restarted: bool) -> State {
+        State::new(id, context.me, context.members_max, restarted)
+    }
+
+    fn tick() -> Input {
+        Input::Tick
+    }
+
+    fn on(&mut self, input: Input, now: Now) -> Vec<Action> {
+        State::on(self, input, now)
+    }
+
+    fn perform(action: Action, me: &Me<State>, context: &Arc<Context>) -> Performed {
+        match action {
+            Action::Store(job) => {
+                let (me, context) = (me.clone(), context.clone());
+                tokio::spawn(async move {
+                    let answer = ask(me.key(), job, &context).await;
+                    me.tell(Input::Store(answer));
+                });
+                Performed::Done
+            }
+            Action::Tell(Telling::Mail(mail)) => {
+                context.router.send(mail);
+                Performed::Done
+            }
+            Action::Tell(Telling::Node(node, mail)) => {
+                context.router.send_to(node, mail);
+                Performed::Done
+            }
+            Action::WakeAt(at) => Performed::WakeAt(at),
+            Action::StopIfIdle => Performed::StopIfIdle,
+        }
+    }
+}
+
+async fn ask(c: ConversationId, job: Job, context: &Context) -> Answer {
+    let (log, directory) = (&context.store.log, &context.store.directory);
+    match job {
+        Job::Peek(user) => Answer::Peeked(user, directory.member(c, user).await.map(|row| row.is_some())),
+        Job::Create(events) => Answer::Created(log.create(c, context.me, &events).await),
+        Job::Claim { tail_from } => Answer::Claimed(log.claim(c, context.me, tail_from).await),
+        Job::Load(epoch) => Answer::Loaded(epoch, load(c, &context.store).await),
+        Job::Find(by, cid, epoch) => {
+            let found = log.find(c, by, &cid).await;
+            Answer::Found(by, cid, epoch, found)
+        }
+        Job::Append { epoch, head, settled, events } => {
+            Answer::Appended(log.append(c, epoch, head, settled, &events).await)
+        }
+        Job::Follow(events) => Answer::Followed(log.follow(c, &events).await),
+        Job::Verify => Answer::Verified(log.standing(c).await),
+        Job::Mark(updates) => Answer::Marked(directory.mark(c, &updates).await),
+    }
+}
+
+async fn load(c: ConversationId, store: &Store) -> Result<Option<(Roster, Head)>, storage::Error> {
+    let Some(row) = store.directory.conversation(c).await? else { return Ok(None) };
+    let mut members = HashMap::new();
+    let mut after = None;
+    loop {
+        let page = store.directory.members(c, after, MEMBERS_PAGE).await?;
+        after = page.last().map(|member| member.user);
+        let last = page.len() < MEMBERS_PAGE;
+        members.extend(page.into_iter().map(|m| (m.user, Standing { role: m.role, joined: m.joined_seq })));
+        if last {
+            return Ok(Some((Roster { kind: row.kind, title: row.title, members }, row.head)));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Who is told: the members' devices, as their presence channels report them, and the events that are stored but not
+//! yet told. Pure.
+//!
+//! Membership here is that of the last event told, so that each event goes exactly to those who were members at its
+//! place in the log (and a removal to the removed as well).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use protocol::{
+    Body, ConnId, ConversationId, Event, Incarnation, Seq, UserId,
+    peer::{Address, Fanout, Mail, Requester, Slice, ToConnections, ToPresence},
+    push,
+};
+
+/// Mail that telling leads to.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Telling {
+    /// To entities, by placement.
+    Mail(Mail),
+    /// To sockets of one node.
+    Node(Incarnation, ToConnections),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    id: ConversationId,
+    members: HashSet<UserId>,
+    watched: HashMap<Slice, Vec<UserId>>,
+    unanswered: HashSet<Slice>,
+    devices: HashMap<UserId, Vec<Address>>,
+    plan: Option<HashMap<Incarnation, Vec<ConnId>>>,
+    untold: VecDeque<(Event, Option<Requester>)>,
+    told: Seq,
+}
+
+impl Audience {
+    /// Nobody yet; the log is told up to `told`.
+    pub(crate) fn new(id: ConversationId, told: Seq) -> Audience {
+        Audience {
+            id,
+            members: HashSet::new(),
+            watched: HashMap::new(),
+            unanswered: HashSet::new(),
+            devices: HashMap::new(),
+            plan: None,
+            untold: VecDeque::new(),
+            told,
+        }
+    }
+
+    /// These are the members at the place told; asks where they are connected.
+    pub(crate) fn load(&mut self, members: impl Iterator<Item = UserId>, out: &mut Vec<Telling>) {
+        let mut slices = HashSet::new();
+        for user in members {
+            self.members.insert(user);
+            slices.insert(self.watch_user(user));
+        }
+        slices.into_iter().for_each(|slice| self.watch(slice, out));
+    }
+
+    /// A stored event. Told at once if everybody's devices are known, else as soon as they are.
+    pub(crate) fn tell(&mut self, event: Event, requester: Option<Requester>, out: &mut Vec<Telling>) {
+        let joining: &[UserId] = match &event.body {
+            Body::Create(create) => &create.members,
+            Body::Join(join) => &join.users,
+            _ => &[],
+        };
+        let slices: HashSet<Slice> = joining.iter().map(|user| self.watch_user(*user)).collect();
+        slices.into_iter().for_each(|slice| self.watch(slice, out));
+        self.untold.push_back((event, requester));
+        self.flush(false, out);
+    }
+
+    /// True if nothing is left to tell.
+    pub(crate) fn is_told(&self) -> bool {
+        self.untold.is_empty()
+    }
+
+    /// Tells what waits. `anyway`: even where a channel has not answered yet; its devices are sent the head when it does.
+    pub(crate) fn flush(&mut self, anyway: bool, out: &mut Vec<Telling>) {
+        while self.unanswered.is_empty() || anyway {
+            let Some((event, requester)) = self.untold.pop_front() else { return };
+            self.tell_now(&event, requester, out);
+        }
+    }
+
+    /// A channel answers a watch: these are all devices of its users.
+    pub(crate) fn answered(&mut self, slice: Slice, devices: Vec<(UserId, Address)>, out: &mut Vec<Telling>) {
+        let Some(users) = self.watched.get(&slice) else { return };
+        let mut before: HashSet<Address> = HashSet::new();
+        for user in users {
+            before.extend(self.devices.remove(user).into_iter().flatten());
+        }
+        self.plan = None;
+        for (user, device) in devices {
+            if self.is_watched(user) {
+                self.devices.entry(user).or_default().push(device);
+                if !before.contains(&device) {
+                    self.send_head(user, device, out);
+                }
+            }
+        }
+        self.unanswered.remove(&slice);
+        self.flush(false, out);
+    }
+
+    /// A device came.
+    pub(crate) fn attached(&mut self, user: UserId, device: Address, out: &mut Vec<Telling>) {
+        if !self.is_watched(user) {
+            return;
+        }
+        let devices = self.devices.entry(user).or_default();
+        if !devices.contains(&device) {
+            devices.push(device);
+            self.plan = None;
+            self.send_head(user, device, out);
+        }
+    }
+
+    /// A device went.
+    pub(crate) fn detached(&mut self, user: UserId, device: Address) {
+        if let Some(devices) = self.devices.get_mut(&user) {
+            devices.retain(|other| *other != device);
+            if devices.is_empty() {
+                self.devices.remove(&user);
+            }
+            self.plan = None;
+        }
+    }
+
+    /// A channel has forgotten what it was asked.
+    pub(crate) fn watch_again(&mut self, slice: Slice, out: &mut Vec<Telling>) {
+        if self.watched.contains_key(&slice) {
+            self.watch(slice, out);
+        }
+    }
+
+    /// Ends all watches.
+    pub(crate) fn part(&mut self, out: &mut Vec<Telling>) {
+        let slices = std::mem::take(&mut self.watched).into_keys();
+        out.extend(slices.map(|slice| Telling::Mail(Mail::Presence(slice, ToPresence::Unwatch(self.id)))));
+    }
+
+    /// Sends something to every member's devices.
+    pub(crate) fn everybody(&mut self, out: &mut Vec<Telling>, mail: impl Fn(Vec<ConnId>) -> ToConnections) {
+        for (node, to) in self.plan() {
+            out.push(Telling::Node(*node, mail(to.clone())));
+        }
+    }
+
+    /// Sends something to one member's devices, except one.
+    pub(crate) fn devices_of(
+        &self, user: UserId, except: Option<Address>, out: &mut Vec<Telling>,
+        mail: impl Fn(Vec<ConnId>) -> ToConnections,
+    ) {
+        let devices = self.devices.get(&user).into_iter().flatten().filter(|device| Some(**device) != except);
+        for (node, to) in by_node(devices) {
+            out.push(Telling::Node(node, mail(to)));
+        }
+    }
+
+    fn tell_now(&mut self, event: &Event, requester: Option<Requester>, out: &mut Vec<Telling>) {
+        let joined: &[UserId] = match &event.body {
+            Body::Create(create) => &create.members,
+            Body::Join(join) => &join.users,
+            _ => &[],
+        };
+        if !joined.is_empty() {
+            self.members.extend(joined);
+            self.plan = None;
+        }
+        if let Some(view) = event.view(self.id) {
+            self.fan_out(event, requester, push::event(&view), out);
+        }
+        for user in joined {
+            self.tell_list(*user, true, event.seq, out);
+        }
+        let gone = match &event.body {
+            Body::Leave(_) => Some(event.by),
+            Body::Remove(remove) => Some(remove.user),
+            _ => None,
+        };
+        if let Some(user) = gone {
+            self.tell_list(user, false, event.seq, out);
+            self.forget(user, out);
+        }
+        self.told = event.seq;
+    }
+
+    fn fan_out(&mut self, event: &Event, requester: Option<Requester>, frame: bytes::Bytes, out: &mut Vec<Telling>) {
+        let fanout = |requester: Option<ConnId>, to: Vec<ConnId>| {
+            ToConnections::Event(Fanout {
+                conversation: self.id,
+                seq: event.seq,
+                post_no: event.post_no,
+                at: event.at,
+                by: event.by,
+                cid: event.cid.clone(),
+                requester,
+                frame: frame.clone(),
+                to,
+            })
+        };
+        let plan = self.plan.take().unwrap_or_else(|| by_node(self.member_devices()));
+        let mut asked = requester.map(|r| r.at);
+        for (node, to) in &plan {
+            let mut to = to.clone();
+            let here = asked.filter(|at| at.node == *node).map(|at| at.conn);
+            if let Some(conn) = here {
+                asked = None;
+                if !to.contains(&conn) {
+                    to.push(conn);
+                }
+            }
+            out.push(Telling::Node(*node, fanout(here, to)));
+        }
+        // a call, or a socket that is not attached yet, on a node with no other recipient
+        if let Some(at) = asked {
+            out.push(Telling::Node(at.node, fanout(Some(at.conn), vec![at.conn])));
+        }
+        self.plan = Some(plan);
+    }
+
+    fn plan(&mut self) -> &HashMap<Incarnation, Vec<ConnId>> {
+        let plan = self.plan.take().unwrap_or_else(|| by_node(self.member_devices()));
+        self.plan.insert(plan)
+    }
+
+    fn member_devices(&self) -> impl Iterator<Item = &Address> {
+        let members = self.devices.iter().filter(|(user, _)| self.members.contains(user));
+        members.flat_map(|(_, devices)| devices)
+    }
+
+    fn tell_list(&self, user: UserId, joined: bool, seq: Seq, out: &mut Vec<Telling>) {
+        let conversation = self.id;
+        self.devices_of(user, None, out, |to| ToConnections::List { conversation, joined, seq, to });
+    }
+
+    fn forget(&mut self, user: UserId, out: &mut Vec<Telling>) {
+        self.members.remove(&user);
+        self.plan = None;
+        // who was added again since stays watched
+        if self.untold.iter().any(|(event, _)| matches!(&event.body, Body::Join(j) if j.users.contains(&user))) {
+            return;
+        }
+        self.devices.remove(&user);
+        let slice = Slice::of(user);
+        if let Some(users) = self.watched.get_mut(&slice) {
+            users.retain(|other| *other != user);
+            self.watch(slice, out);
+        }
+    }
+
+    fn send_head(&self, user: UserId, device: Address, out: &mut Vec<Telling>) {
+        if self.members.contains(&user) && self.told > Seq(0) {
+            let head = ToConnections::Head { conversation: self.id, seq: self.told, to: vec![device.conn] };
+            out.push(Telling::Node(device.node, head));
+        }
+    }
+
+    fn is_watched(&self, user: UserId) -> bool {
+        self.watched.get(&Slice::of(user)).is_some_and(|users| users.contains(&user))
+    }
+
+    fn watch_user(&mut self, user: UserId) -> Slice {
+        let slice = Slice::of(user);
+        let users = self.watched.entry(slice).or_default();
+        if !users.contains(&user) {
+            users.push(user);
+        }
+        slice
+    }
+
+    fn watch(&mut self, slice: Slice, out: &mut Vec<Telling>) {
+        let users = self.watched.get(&slice).cloned().unwrap_or_default();
+        if users.is_empty() {
+            self.watched.remove(&slice);
+            self.unanswered.remove(&slice);
+            out.push(Telling::Mail(Mail::Presence(slice, ToPresence::Unwatch(self.id))));
+        } else {
+            self.unanswered.insert(slice);
+            let conversation = self.id;
+            out.push(Telling::Mail(Mail::Presence(slice, ToPresence::WatchMembers { conversation, users })));
+        }
+    }
+}
+
+fn by_node<'a>(devices: impl Iterator<Item = &'a Address>) -> HashMap<Incarnation, Vec<ConnId>> {
+    let mut nodes: HashMap<Incarnation, Vec<ConnId>> = HashMap::new();
+    for device in devices {
+        nodes.entry(device.node).or_default().push(device.conn);
+    }
+    nodes
+}

@@ -1,0 +1,181 @@
+//! One session: a connected device. The shell: does what `session::state` decided, and runs what takes time beside it.
+
+pub(crate) mod line;
+pub(crate) mod outbound;
+pub(crate) mod state;
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use protocol::{
+    Code, ConnId, Error, Incarnation, UserId,
+    peer::{Address, Mail, Slice, ToPresence},
+    push::{self, Bye, PresenceStates},
+};
+use storage::Store;
+
+use self::{
+    outbound::Outbound,
+    state::{Action, Input, Job, State},
+};
+use crate::{
+    Accounts, Caller,
+    connections::Connections,
+    entities::{Entity, Me, Now, Performed},
+    history, presence_query,
+    router::Router,
+    settings::Limits,
+    sync,
+    world::Clock,
+};
+
+/// What a session needs of its node.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) me: Incarnation,
+    pub(crate) limits: Limits,
+    pub(crate) router: Arc<Router>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) accounts: Arc<Accounts>,
+}
+
+/// An `err` frame; its `request` names socket and request in the logs.
+pub(crate) fn refused(id: impl Into<Option<u32>>, error: &Error, conn: ConnId) -> Bytes {
+    let id = id.into();
+    metrics::counter!("starling_request_errors_total", "type" => "frame", "code" => error.code.as_str()).increment(1);
+    push::err(id, error, &format!("{:x}-{}", conn.0, id.unwrap_or(0)))
+}
+
+impl Context {
+    fn outbound(&self, conn: ConnId) -> Option<Arc<Outbound>> {
+        self.connections.socket(conn)
+    }
+
+    /// Replaces whom a socket watches; each channel gets its part.
+    pub(crate) fn watch_users(&self, outbound: &Outbound, users: Vec<UserId>) {
+        let before = outbound.watched.lock().map(|mut watched| std::mem::replace(&mut *watched, users.clone()));
+        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::new();
+        for user in before.unwrap_or_default() {
+            parts.entry(Slice::of(user)).or_default();
+        }
+        for user in users {
+            parts.entry(Slice::of(user)).or_default().push(user);
+        }
+        let at = Address { node: self.me, conn: outbound.conn };
+        for (slice, users) in parts {
+            self.router.send(Mail::Presence(slice, ToPresence::WatchUsers { at, users }));
+        }
+    }
+}
+
+impl Entity for State {
+    const KIND: &'static str = "session";
+    const MAILBOX_MAX: usize = 512;
+    type Key = ConnId;
+    type Event = Input;
+    type Action = Action;
+    type Context = Context;
+
+    fn fresh(conn: ConnId, context: &Arc<Context>, _restarted: bool) -> State {
+        // a session is started by its first event, when its socket is in the table
+        let (caller, limits) = (context.outbound(conn).map(|o| o.caller), context.limits);
+        let nobody =
+            Caller { user: UserId([0; 16]), session: protocol::SessionId([0; 16]), expires_at: protocol::Millis(0) };
+        State::new(caller.unwrap_or(nobody), Address { node: context.me, conn }, limits)
+    }
+
+    fn tick() -> Input {
+        Input::Tick
+    }
+
+    fn on(&mut self, input: Input, now: Now) -> Vec<Action> {
+        self.decide(input, now)
+    }
+
+    fn perform(action: Action, me: &Me<State>, context: &Arc<Context>) -> Performed {
+        match action {
+            Action::Send(mail) => {
+                context.router.send(mail);
+                return Performed::Done;
+            }
+            Action::WakeAt(at) => return Performed::WakeAt(at),
+            Action::Stop => return Performed::Stop,
+            _ => {}
+        }
+        let conn = me.key();
+        let Some(outbound) = context.outbound(conn) else { return Performed::Stop };
+        let now = context.clock.now();
+        match action {
+            Action::Answer(Some(id), Ok(())) => {
+                outbound.with(|line| line.answer(id, push::ok(id, serde_json::json!({})), now));
+            }
+            Action::Answer(Some(id), Err(error)) => {
+                outbound.with(|line| line.answer(id, refused(id, &error, conn), now));
+            }
+            Action::Push(frame) => outbound.with(|line| line.push(frame)),
+            Action::Show(c, on_screen) => outbound.with(|line| line.show(c, on_screen)),
+            Action::Close(code) => outbound.close(Bye::of(code)),
+            Action::Expire => outbound.with(|line| {
+                for (id, _) in line.expire(now) {
+                    let error = Error::new(Code::Timeout, "no answer in time; the same cid is safe").after_ms(500);
+                    line.push(refused(id, &error, conn));
+                }
+            }),
+            Action::WatchAgain => {
+                let users = outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default();
+                context.watch_users(&outbound, users);
+            }
+            Action::Job(job) => {
+                let (me, context) = (me.clone(), context.clone());
+                tokio::spawn(async move { work(job, &me, &outbound, &context).await });
+            }
+            Action::Answer(None, _) | Action::Send(_) | Action::WakeAt(_) | Action::Stop => {}
+        }
+        Performed::Done
+    }
+}
+
+async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) {
+    let (store, user) = (&context.store, outbound.caller.user);
+    let (id, result) = match job {
+        Job::Sync(id, request) => match sync::answer(store, user, request).await {
+            Ok((answer, covered)) => {
+                let frame = push::ok(id.unwrap_or(0), answer);
+                let now = context.clock.now();
+                return outbound.with(|line| line.synced(id, frame, &covered, now));
+            }
+            Err(error) => (id, Err(error)),
+        },
+        Job::Hist(id, hist) => {
+            let page = history::page(store, user, hist.c, hist.page).await;
+            (Some(id), page.map(|page| push::ok(id, page)))
+        }
+        Job::Watch(id, users) => {
+            let states = watch(users, outbound, context).await;
+            (id, states.map(|states| push::ok(id.unwrap_or(0), states)))
+        }
+        Job::Auth(id, token) => {
+            (id, renew(&token, me, outbound, context).map(|()| push::ok(id.unwrap_or(0), serde_json::json!({}))))
+        }
+    };
+    let Some(id) = id else { return };
+    let frame = result.unwrap_or_else(|error| refused(id, &error, me.key()));
+    outbound.with(|line| line.answer(id, frame, context.clock.now()));
+}
+
+async fn watch(users: Vec<UserId>, outbound: &Outbound, context: &Context) -> Result<PresenceStates, Error> {
+    let visible = presence_query::visible(&context.store, outbound.caller.user, &users).await?;
+    // watch first, ask second: a change in between is told twice, not never
+    context.watch_users(outbound, visible.clone());
+    presence_query::states(&context.store, &context.router, &context.connections, context.me, &users, &visible).await
+}
+
+fn renew(token: &str, me: &Me<State>, outbound: &Outbound, context: &Context) -> Result<(), Error> {
+    let fresh = context.accounts.authenticate(token)?;
+    if fresh.session != outbound.caller.session {
+        return Err(Error::field("token", "the token belongs to another session; open another socket for it"));
+    }
+    me.tell(Input::Renewed(fresh.expires_at));
+    Ok(())
+}

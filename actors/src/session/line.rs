@@ -1,0 +1,356 @@
+//! What one socket is to be sent, and what it waits for: the bounded outbound queue with its classes, the requests in
+//! flight, and the line between past and live. Pure: knows no socket and no clock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::{
+    ClientId, ConversationId, Seq, UserId,
+    close::CloseCode,
+    push::{self, Bye, Gap, Head, Marks, Receipts, Sent},
+};
+use tokio::time::Instant;
+
+/// Bytes that an item without content of its own is counted with.
+const SMALL_ITEM_BYTES: usize = 128;
+
+/// Why a request cannot begin.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotBegun {
+    /// As many as allowed are unanswered.
+    TooMany,
+    /// One of the same id is unanswered.
+    SameId,
+}
+
+/// What a full queue drops first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Volatile {
+    /// Somebody types.
+    Typing,
+    /// How somebody appears.
+    Presence,
+}
+
+impl Volatile {
+    fn label(self) -> &'static str {
+        match self {
+            Volatile::Typing => "typ",
+            Volatile::Presence => "pres",
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Frame(Bytes),
+    Gap(Gap),
+    Head(Head),
+}
+
+#[derive(Debug)]
+struct Pending {
+    verb: &'static str,
+    since: Instant,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Before the first `sync` was answered: nothing is pushed, only how far each conversation was heard of.
+    Opening {
+        heard: HashMap<ConversationId, Seq>,
+    },
+    Live,
+}
+
+/// Bounds of a line, bytes and counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Above it, events become gaps and volatile pushes are dropped.
+    pub(crate) soft_bytes: usize,
+    /// Above it, the socket is closed.
+    pub(crate) hard_bytes: usize,
+    /// Requests unanswered at once.
+    pub(crate) inflight: usize,
+}
+
+/// One socket's outbound side.
+#[derive(Debug)]
+pub(crate) struct Line {
+    user: UserId,
+    bounds: Bounds,
+    phase: Phase,
+    queue: VecDeque<Item>,
+    bytes: usize,
+    /// Where in the queue the gap of a conversation stands; it grows until the queue is taken.
+    gaps: HashMap<ConversationId, usize>,
+    heads: HashMap<ConversationId, usize>,
+    receipts: HashMap<ConversationId, HashMap<UserId, Marks>>,
+    pending: HashMap<u32, Pending>,
+    sends: HashMap<(ConversationId, ClientId), Vec<u32>>,
+    open: HashSet<ConversationId>,
+    closing: Option<Bye>,
+}
+
+/// A stored event, as a line needs it.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    /// Where.
+    pub(crate) conversation: ConversationId,
+    /// Its place.
+    pub(crate) seq: Seq,
+    /// Who made it.
+    pub(crate) by: UserId,
+    /// The maker's name for it.
+    pub(crate) cid: Option<&'a ClientId>,
+    /// What its sender is answered.
+    pub(crate) sent: Sent,
+    /// What everybody else is sent.
+    pub(crate) frame: &'a Bytes,
+}
+
+impl Line {
+    pub(crate) fn new(user: UserId, bounds: Bounds) -> Line {
+        Line {
+            user,
+            bounds,
+            phase: Phase::Opening { heard: HashMap::new() },
+            queue: VecDeque::new(),
+            bytes: 0,
+            gaps: HashMap::new(),
+            heads: HashMap::new(),
+            receipts: HashMap::new(),
+            pending: HashMap::new(),
+            sends: HashMap::new(),
+            open: HashSet::new(),
+            closing: None,
+        }
+    }
+
+    /// True once the socket is being closed; nothing is taken any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// True if there is something to write.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.queue.is_empty() || !self.receipts.is_empty() || self.closing.is_some()
+    }
+
+    /// Notes a request that wants an answer. `send`: what it posts, so that the event can be its answer.
+    pub(crate) fn begin(
+        &mut self, id: u32, verb: &'static str, send: Option<(ConversationId, ClientId)>, now: Instant,
+        deadline: Instant,
+    ) -> Result<(), NotBegun> {
+        if self.pending.contains_key(&id) {
+            return Err(NotBegun::SameId);
+        }
+        if self.pending.len() >= self.bounds.inflight {
+            return Err(NotBegun::TooMany);
+        }
+        self.pending.insert(id, Pending { verb, since: now, deadline });
+        if let Some(key) = send {
+            self.sends.entry(key).or_default().push(id);
+        }
+        Ok(())
+    }
+
+    /// Answers a request, once. An answer to one that is no longer waited for is dropped.
+    pub(crate) fn answer(&mut self, id: u32, frame: Bytes, now: Instant) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.forget_send(id);
+            observe(&pending, now);
+            self.push(frame);
+        }
+    }
+
+    /// A frame that answers no request: `err` to something undecodable, `token`.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        if self.closing.is_none() {
+            self.enqueue(frame.len(), Item::Frame(frame));
+        }
+    }
+
+    /// Requests that waited too long; they are no longer waited for.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(u32, &'static str)> {
+        let late: Vec<_> =
+            self.pending.iter().filter(|(_, p)| p.deadline <= now).map(|(id, p)| (*id, p.verb)).collect();
+        for (id, _) in &late {
+            self.pending.remove(id);
+            self.forget_send(*id);
+        }
+        late
+    }
+
+    /// An event of a conversation: the answer to this socket's own send, else a push.
+    pub(crate) fn event(&mut self, told: &Told<'_>, now: Instant) {
+        if self.closing.is_some() {
+            return;
+        }
+        if told.by == self.user
+            && let Some(cid) = told.cid
+            && let Some(ids) = self.sends.remove(&(told.conversation, cid.clone()))
+        {
+            for (nth, id) in ids.into_iter().enumerate() {
+                if let Some(pending) = self.pending.remove(&id) {
+                    observe(&pending, now);
+                    self.push(push::ok(id, Sent { dup: told.sent.dup || nth > 0, ..told.sent }));
+                }
+            }
+            return;
+        }
+        match &mut self.phase {
+            Phase::Opening { heard } => raise(heard, told.conversation, told.seq),
+            Phase::Live => self.live_event(told.conversation, told.seq, told.frame),
+        }
+    }
+
+    fn live_event(&mut self, c: ConversationId, seq: Seq, frame: &Bytes) {
+        if let Some(Item::Gap(gap)) = self.gaps.get(&c).and_then(|at| self.queue.get_mut(*at)) {
+            gap.to = seq;
+        } else if self.bytes + frame.len() > self.bounds.soft_bytes {
+            metrics::counter!("starling_gaps_total").increment(1);
+            self.gaps.insert(c, self.queue.len());
+            self.enqueue(SMALL_ITEM_BYTES, Item::Gap(Gap { c, from: seq, to: seq }));
+        } else {
+            self.enqueue(frame.len(), Item::Frame(frame.clone()));
+        }
+    }
+
+    /// The head of a conversation: who is behind fetches.
+    pub(crate) fn head(&mut self, c: ConversationId, seq: Seq) {
+        if self.closing.is_some() {
+            return;
+        }
+        if let Phase::Opening { heard } = &mut self.phase {
+            raise(heard, c, seq);
+        } else if let Some(Item::Head(head)) = self.heads.get(&c).and_then(|at| self.queue.get_mut(*at)) {
+            head.seq = head.seq.max(seq);
+        } else {
+            self.heads.insert(c, self.queue.len());
+            self.enqueue(SMALL_ITEM_BYTES, Item::Head(Head { c, seq }));
+        }
+    }
+
+    /// Marks of others, merged to the latest per user; only for conversations on screen.
+    pub(crate) fn receipts(&mut self, c: ConversationId, marks: &[(UserId, Marks)]) {
+        if self.is_live() && self.open.contains(&c) {
+            self.receipts.entry(c).or_default().extend(marks.iter().copied());
+        }
+    }
+
+    /// A push that may be dropped. `c`: only if this conversation is on screen.
+    pub(crate) fn volatile(&mut self, class: Volatile, c: Option<ConversationId>, frame: &Bytes) {
+        if !self.is_live() || c.is_some_and(|c| !self.open.contains(&c)) {
+            return;
+        }
+        if self.bytes + frame.len() > self.bounds.soft_bytes {
+            metrics::counter!("starling_outbound_dropped_total", "class" => class.label()).increment(1);
+        } else {
+            self.enqueue(frame.len(), Item::Frame(frame.clone()));
+        }
+    }
+
+    /// A push about the user's own list. Before the first `sync` there is no list to change.
+    pub(crate) fn list(&mut self, frame: &Bytes) {
+        if self.is_live() {
+            self.push(frame.clone());
+        }
+    }
+
+    /// On screen or not: typing and receipts of others come only for what is.
+    pub(crate) fn show(&mut self, c: ConversationId, on_screen: bool) {
+        if on_screen {
+            self.open.insert(c);
+        } else {
+            self.open.remove(&c);
+        }
+    }
+
+    /// The answer to a `sync`. From here on everything is pushed; what was heard of meanwhile and lies beyond what the
+    /// answer `covered` is announced by `head`.
+    pub(crate) fn synced(
+        &mut self, id: Option<u32>, frame: Bytes, covered: &HashMap<ConversationId, Seq>, now: Instant,
+    ) {
+        if let Some(id) = id {
+            self.answer(id, frame, now);
+        }
+        if let Phase::Opening { heard } = std::mem::replace(&mut self.phase, Phase::Live) {
+            for (c, seq) in heard {
+                if covered.get(&c).is_none_or(|covered| seq > *covered) {
+                    self.head(c, seq);
+                }
+            }
+        }
+    }
+
+    /// Says `bye` after what is queued; the first farewell counts.
+    pub(crate) fn close(&mut self, bye: Bye) {
+        if self.closing.is_none() {
+            self.closing = Some(bye);
+            self.pending = HashMap::new();
+            self.sends = HashMap::new();
+        }
+    }
+
+    /// Moves everything there is to write into `frames`; answers the farewell if there is one.
+    pub(crate) fn take(&mut self, frames: &mut Vec<Bytes>) -> Option<Bye> {
+        for item in self.queue.drain(..) {
+            frames.push(match item {
+                Item::Frame(frame) => frame,
+                Item::Gap(gap) => push::push("gap", gap),
+                Item::Head(head) => push::push("head", head),
+            });
+        }
+        for (c, marks) in self.receipts.drain() {
+            frames.push(push::push("rcpt", Receipts { c, marks }));
+        }
+        self.bytes = 0;
+        // an idle socket keeps no room for the queue it once had
+        if self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        if !self.gaps.is_empty() || !self.heads.is_empty() {
+            (self.gaps, self.heads) = (HashMap::new(), HashMap::new());
+        }
+        self.closing.clone()
+    }
+
+    fn is_live(&self) -> bool {
+        self.closing.is_none() && matches!(self.phase, Phase::Live)
+    }
+
+    fn enqueue(&mut self, bytes: usize, item: Item) {
+        self.bytes += bytes;
+        if self.bytes > self.bounds.hard_bytes {
+            metrics::counter!("starling_outbound_dropped_total", "class" => "queue").increment(1);
+            self.queue.clear();
+            (self.gaps, self.heads) = (HashMap::new(), HashMap::new());
+            self.receipts = HashMap::new();
+            self.bytes = 0;
+            self.close(Bye::of(CloseCode::Slow));
+        } else {
+            self.queue.push_back(item);
+        }
+    }
+
+    fn forget_send(&mut self, id: u32) {
+        if !self.sends.is_empty() {
+            self.sends.retain(|_, ids| {
+                ids.retain(|other| *other != id);
+                !ids.is_empty()
+            });
+        }
+    }
+}
+
+fn raise(heard: &mut HashMap<ConversationId, Seq>, c: ConversationId, seq: Seq) {
+    let known = heard.entry(c).or_default();
+    *known = (*known).max(seq);
+}
+
+fn observe(pending: &Pending, now: Instant) {
+    metrics::histogram!("starling_request_duration_seconds", "type" => pending.verb)
+        .record(now.duration_since(pending.since).as_secs_f64());
+}

@@ -1,0 +1,98 @@
+//! The line of one socket, shared between the session that fills it and the write loop that empties it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use protocol::{
+    ConnId, DeviceId, UserId,
+    push::{Bye, Limits},
+};
+use tokio::sync::Notify;
+
+use super::line::{Bounds, Line};
+use crate::Caller;
+
+/// What the write loop does with what it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Write, flush once, ask again.
+    Frames,
+    /// Write, then say this as the last frame and close.
+    Close(Bye),
+}
+
+/// The bounded queue of what a socket is to be sent.
+pub struct Outbound {
+    line: Mutex<Line>,
+    changed: Notify,
+    pub(crate) conn: ConnId,
+    /// Who said hello, and when the token they said it with ends.
+    pub(crate) caller: Caller,
+    pub(crate) device: Option<DeviceId>,
+    /// Whose presence this socket is told.
+    pub(crate) watched: Mutex<Vec<UserId>>,
+}
+
+impl Outbound {
+    pub(crate) fn new(conn: ConnId, caller: Caller, device: Option<DeviceId>, bounds: Bounds) -> Self {
+        let line = Mutex::new(Line::new(caller.user, bounds));
+        Outbound { line, changed: Notify::new(), conn, caller, device, watched: Mutex::default() }
+    }
+
+    /// Waits until there is something to write, then moves all of it to the end of `frames`. Cancel-safe.
+    pub async fn next(&self, frames: &mut Vec<Bytes>) -> Next {
+        loop {
+            {
+                let mut line = self.lock();
+                if line.is_ready() {
+                    return line.take(frames).map_or(Next::Frames, Next::Close);
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Says `bye` after what is queued.
+    pub(crate) fn close(&self, bye: Bye) {
+        self.with(|line| line.close(bye));
+    }
+
+    /// True once the socket is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().is_closing()
+    }
+
+    /// Works on the line, and wakes the write loop if there is something to write.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
+        let mut line = self.lock();
+        let was_ready = line.is_ready();
+        let result = work(&mut line);
+        let wake = line.is_ready() && !was_ready || line.is_closing();
+        drop(line);
+        if wake {
+            self.changed.notify_one();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        // a panic under the lock leaves a line that is at worst short of one frame; its session is restarted anyway
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `hello` tells the client, of what the operator chose.
+pub(crate) fn stated(limits: &crate::settings::Limits) -> Limits {
+    Limits {
+        frame: limits.frame_bytes,
+        text: limits.text_chars,
+        inflight: limits.inflight,
+        send_per_s: limits.send_per_s,
+        burst: limits.send_burst,
+    }
+}
+
+/// The bounds of a line, of what the operator chose.
+pub(crate) fn bounds(limits: &crate::settings::Limits) -> Bounds {
+    Bounds { soft_bytes: limits.queue_soft_bytes, hard_bytes: limits.queue_hard_bytes, inflight: limits.inflight }
+}

@@ -1,0 +1,269 @@
+//! One connected device: checks what it says and sends it on. Never touches a socket (see `line`) and never orders
+//! events (see `conversation`). Pure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::{
+    Body, Code, Error, Millis, UserId,
+    limits::REQUEST_DEADLINE_MS,
+    peer::{Address, Change, Mail, MarkRequest, Requester, Slice, Submission, ToConversation, ToPresence},
+    push::{self, TokenEnding},
+    request::{Hist, Mark, Presence, Send, Sync, Verb},
+};
+use tokio::time::Instant;
+
+use crate::{Caller, entities::Now, settings::Limits};
+
+/// How long before its end a client is told of its token.
+const TOKEN_NOTICE: Duration = Duration::from_secs(60);
+/// How often a registration that was not confirmed is made again.
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+/// How often requests in flight are looked at once the oldest is due.
+const DEADLINE_TICK: Duration = Duration::from_secs(1);
+const REQUEST_DEADLINE: Duration = Duration::from_millis(REQUEST_DEADLINE_MS);
+
+/// What it is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The client says something (anything but `hello`).
+    Request(Option<u32>, Verb),
+    /// The presence channel knows this socket.
+    Registered,
+    /// The presence channel has forgotten it.
+    RegisterAgain,
+    /// A fresh token was accepted.
+    Renewed(Millis),
+    Tick,
+    /// The socket is gone.
+    Gone,
+}
+
+/// What takes time or needs the store.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Job {
+    Sync(Option<u32>, Sync),
+    Hist(u32, Hist),
+    Watch(Option<u32>, Vec<UserId>),
+    Auth(Option<u32>, String),
+}
+
+/// What it wants done.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    Send(Mail),
+    Answer(Option<u32>, Result<(), Error>),
+    Push(Bytes),
+    Job(Job),
+    Show(protocol::ConversationId, bool),
+    /// Answer `timeout` to what waited too long.
+    Expire,
+    /// Make the watches of users again.
+    WatchAgain,
+    Close(protocol::close::CloseCode),
+    WakeAt(Instant),
+    Stop,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct State {
+    caller: Caller,
+    at: Address,
+    limits: Limits,
+    appearance: Presence,
+    registered: bool,
+    register_at: Option<Instant>,
+    /// A `sync` reads only once everything that is told from now on reaches this socket.
+    syncs: Vec<(Option<u32>, Sync)>,
+    /// When the send bucket is full again (GCRA).
+    sends_until: Option<Instant>,
+    token_told: bool,
+    last_request: Option<Instant>,
+    expire_at: Option<Instant>,
+    wake: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn new(caller: Caller, at: Address, limits: Limits) -> State {
+        State {
+            caller,
+            at,
+            limits,
+            appearance: Presence::Online,
+            registered: false,
+            register_at: None,
+            syncs: Vec::new(),
+            sends_until: None,
+            token_told: false,
+            last_request: None,
+            expire_at: None,
+            wake: None,
+        }
+    }
+
+    /// Decides.
+    pub(crate) fn decide(&mut self, input: Input, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Request(id, verb) => {
+                self.last_request = Some(now.mono);
+                if self.expire_at.is_none() && id.is_some() {
+                    self.expire_at = Some(now.mono + REQUEST_DEADLINE);
+                }
+                self.request(id, verb, now, &mut out);
+            }
+            Input::Registered => {
+                (self.registered, self.register_at) = (true, None);
+                out.extend(self.syncs.drain(..).map(|(id, sync)| Action::Job(Job::Sync(id, sync))));
+            }
+            Input::RegisterAgain => {
+                self.registered = false;
+                self.register(now, &mut out);
+                out.push(Action::WatchAgain);
+            }
+            Input::Renewed(expires_at) => (self.caller.expires_at, self.token_told) = (expires_at, false),
+            Input::Tick => self.tick(now, &mut out),
+            Input::Gone => return vec![Action::Stop],
+        }
+        if !self.registered && self.register_at.is_none() {
+            self.register(now, &mut out);
+        }
+        self.schedule(now, &mut out);
+        out
+    }
+
+    fn request(&mut self, id: Option<u32>, verb: Verb, now: Now, out: &mut Vec<Action>) {
+        match verb {
+            Verb::Hello(_) => {
+                let error =
+                    Error::new(Code::BadFrame, "hello was said already; open another socket for another device");
+                out.push(Action::Answer(id, Err(error)));
+            }
+            Verb::Send(send) => {
+                if let Err(error) = self.send(id, send, now, out) {
+                    out.push(Action::Answer(id, Err(error)));
+                }
+            }
+            Verb::Sync(sync) if self.registered => out.push(Action::Job(Job::Sync(id, sync))),
+            Verb::Sync(sync) => self.syncs.push((id, sync)),
+            // a page that nobody wants is not read
+            Verb::Hist(hist) => out.extend(id.map(|id| match hist.page.check() {
+                Ok(()) => Action::Job(Job::Hist(id, hist)),
+                Err(error) => Action::Answer(Some(id), Err(error)),
+            })),
+            Verb::Read(mark) => self.mark(id, mark, true, out),
+            Verb::Ack(mark) => self.mark(id, mark, false, out),
+            Verb::Typ(typ) => {
+                let mail = ToConversation::Typing { by: self.caller.user, on: typ.on };
+                out.push(Action::Send(Mail::Conversation(typ.c, mail)));
+                out.push(Action::Answer(id, Ok(())));
+            }
+            Verb::Pres(pres) if pres.state == Presence::Offline => {
+                let error = Error::field("state", "`online` or `away`; being offline is said by closing the socket");
+                out.push(Action::Answer(id, Err(error)));
+            }
+            Verb::Pres(pres) => {
+                self.appearance = pres.state;
+                let mail = ToPresence::Appear(self.caller.user, self.at, pres.state);
+                out.push(Action::Send(Mail::Presence(Slice::of(self.caller.user), mail)));
+                out.push(Action::Answer(id, Ok(())));
+            }
+            Verb::Watch(watch) if watch.users.len() > protocol::limits::WATCH_USERS_MAX => {
+                let max = protocol::limits::WATCH_USERS_MAX;
+                let error = Error::field("users", format!("at most {max} users can be watched"));
+                out.push(Action::Answer(id, Err(error)));
+            }
+            Verb::Watch(watch) => out.push(Action::Job(Job::Watch(id, watch.users))),
+            Verb::Open(target) => {
+                out.push(Action::Show(target.c, true));
+                out.push(Action::Answer(id, Ok(())));
+            }
+            Verb::Close(target) => {
+                out.push(Action::Show(target.c, false));
+                out.push(Action::Answer(id, Ok(())));
+            }
+            Verb::Auth(auth) => out.push(Action::Job(Job::Auth(id, auth.token))),
+        }
+    }
+
+    fn send(&mut self, id: Option<u32>, send: Send, now: Now, out: &mut Vec<Action>) -> Result<(), Error> {
+        send.post.check(self.limits.text_chars)?;
+        self.take_send(now.mono)?;
+        let request_hash = crate::conversations::hash("post", &send.post);
+        let submission = Submission {
+            requester: id.map(|tag| Requester { at: self.at, tag }),
+            by: self.caller.user,
+            cid: Some(send.cid),
+            base: send.base,
+            request_hash,
+            change: Change::Post(Body::Post(send.post).encode().into()),
+        };
+        out.push(Action::Send(Mail::Conversation(send.c, ToConversation::Submit(submission))));
+        Ok(())
+    }
+
+    /// GCRA: `send_burst` at once, then `send_per_s`.
+    fn take_send(&mut self, now: Instant) -> Result<(), Error> {
+        if self.limits.send_per_s == 0 {
+            return Ok(());
+        }
+        let interval = Duration::from_secs(1) / self.limits.send_per_s;
+        let slack = interval.saturating_mul(self.limits.send_burst.max(1) - 1);
+        let full_at = self.sends_until.map_or(now, |at| at.max(now));
+        let wait = full_at.duration_since(now).saturating_sub(slack);
+        if !wait.is_zero() {
+            metrics::counter!("starling_rate_limited_total", "scope" => "send").increment(1);
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            return Err(Error::new(Code::RateLimited, "too many sends; wait before the next").after_ms(ms));
+        }
+        self.sends_until = Some(full_at + interval);
+        Ok(())
+    }
+
+    fn mark(&mut self, id: Option<u32>, mark: Mark, read: bool, out: &mut Vec<Action>) {
+        let requester = id.map(|tag| Requester { at: self.at, tag });
+        let request = MarkRequest { requester, by: self.caller.user, read, seq: mark.seq };
+        out.push(Action::Send(Mail::Conversation(mark.c, ToConversation::Mark(request))));
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.wake = None;
+        if self.register_at.is_some_and(|at| at <= now.mono) {
+            self.register(now, out);
+        }
+        if self.expire_at.is_some_and(|at| at <= now.mono) {
+            out.push(Action::Expire);
+            let more = self.last_request.is_some_and(|last| last + REQUEST_DEADLINE > now.mono);
+            self.expire_at = more.then(|| now.mono + DEADLINE_TICK);
+        }
+        let left = self.token_left(now);
+        if left.is_zero() {
+            out.push(Action::Close(protocol::close::CloseCode::TokenExpired));
+        } else if left <= TOKEN_NOTICE && !self.token_told {
+            self.token_told = true;
+            out.push(Action::Push(push::push("token", TokenEnding { expires_at: self.caller.expires_at })));
+        }
+    }
+
+    fn register(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.register_at = Some(now.mono + REGISTER_AGAIN);
+        let mail = ToPresence::Register(self.caller.user, self.at, self.appearance);
+        out.push(Action::Send(Mail::Presence(Slice::of(self.caller.user), mail)));
+    }
+
+    fn token_left(&self, now: Now) -> Duration {
+        Duration::from_millis(self.caller.expires_at.0.saturating_sub(now.wall.0))
+    }
+
+    fn schedule(&mut self, now: Now, out: &mut Vec<Action>) {
+        let left = self.token_left(now);
+        let token_at = now.mono + if self.token_told { left } else { left.saturating_sub(TOKEN_NOTICE) };
+        let times = [Some(token_at), self.register_at, self.expire_at];
+        let at = times.into_iter().flatten().min().unwrap_or(token_at);
+        if self.wake.is_none_or(|wake| at < wake) {
+            self.wake = Some(at);
+            out.push(Action::WakeAt(at));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Everything a device missed, in one round trip: the start-up path and the recovery path alike.
+
+use std::collections::HashMap;
+
+use protocol::{
+    ConversationId, Error, Seq, UserId,
+    event::View,
+    limits::{SYNC_BYTES_MAX, SYNC_EVENTS_MAX, SYNC_LIST_MAX},
+    push::{Range, SyncItem, Synced},
+    request::Sync,
+};
+use storage::{
+    Store,
+    directory::Membership,
+    log::{self, Lane},
+};
+
+use crate::conversations::{cursor_of, page_of, store_failed};
+
+/// How far each conversation is covered by an answer: a head beyond it is news.
+pub(crate) type Covered = HashMap<ConversationId, Seq>;
+
+/// Bytes an item is counted with, besides its events.
+const ITEM_BYTES: usize = 400;
+
+/// Answers a `sync` of `reader`.
+///
+/// # Errors
+/// `bad_field` for a cursor that is none, `unavailable` if the store does not answer.
+pub(crate) async fn answer(store: &Store, reader: UserId, request: Sync) -> Result<(Synced, Covered), Error> {
+    let mut covered: Covered = request.have.clone();
+    let mine = store.directory.list(reader).await.map_err(|e| store_failed(&e))?;
+    let mine: HashMap<ConversationId, Membership> = mine.into_iter().map(|m| (m.conversation.id, m)).collect();
+
+    let limit = request.list.limit.min(SYNC_LIST_MAX);
+    let (window, next) = page_of(mine.values(), limit, request.list.cursor.as_deref())?;
+    let mut wanted: Vec<&Membership> = window;
+    let behind = request.have.iter().filter_map(|(c, have)| mine.get(c).filter(|m| m.conversation.head.seq > *have));
+    for membership in behind {
+        if !wanted.iter().any(|w| w.conversation.id == membership.conversation.id) {
+            wanted.push(membership);
+        }
+    }
+    wanted.sort_by_key(|m| std::cmp::Reverse(cursor_of(m)));
+
+    let mut synced = Synced { next, ..Synced::default() };
+    let mut budget = SYNC_BYTES_MAX;
+    for membership in wanted {
+        let id = membership.conversation.id;
+        let have = request.have.get(&id).copied().unwrap_or_default();
+        let item = item(store, membership, have, &mut budget).await?;
+        covered.insert(id, membership.conversation.head.seq);
+        synced.conversations.push(item);
+    }
+    // pages first, membership second: who was removed meanwhile sees nothing of it
+    if synced.conversations.iter().any(|item| !item.events.is_empty()) {
+        let still = store.directory.list(reader).await.map_err(|e| store_failed(&e))?;
+        let still: HashMap<_, _> = still.iter().map(|m| (m.conversation.id, m.member.joined_seq)).collect();
+        synced.conversations.retain(|item| still.contains_key(&item.id));
+        synced.left = request.have.keys().filter(|c| !still.contains_key(c)).copied().collect();
+    } else {
+        synced.left = request.have.keys().filter(|c| !mine.contains_key(c)).copied().collect();
+    }
+    Ok((synced, covered))
+}
+
+async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut usize) -> Result<SyncItem, Error> {
+    let Membership { conversation, member } = membership;
+    let head = conversation.head;
+    let mut item = SyncItem {
+        id: conversation.id,
+        kind: conversation.kind,
+        title: conversation.title.clone(),
+        with: crate::conversations::other_of(conversation, member.user),
+        head: head.seq,
+        head_post: head.post_no,
+        read: member.marks.read,
+        unread: head.post_no.saturating_sub(member.read_post),
+        events: Vec::new(),
+        more: false,
+        gap: None,
+    };
+    *budget = budget.saturating_sub(ITEM_BYTES);
+    if head.seq <= have {
+        return Ok(item);
+    }
+    if *budget == 0 {
+        item.more = true;
+        return Ok(item);
+    }
+    // up to the head that was read together with the membership, not beyond
+    let missing = log::Range {
+        after: have,
+        before: Some(head.seq.next()),
+        lane: Lane::Both,
+        limit: SYNC_EVENTS_MAX,
+        newest: true,
+    };
+    let events = store.log.read(conversation.id, missing).await.map_err(|e| store_failed(&e))?;
+    let first = events.first().map_or(head.seq.next(), |event| event.seq);
+    let long = first > have.next();
+    let sized = events.iter().filter_map(|event| event.view(conversation.id)).map(|view| {
+        let size = serde_json::to_vec(&view).map_or(0, |json| json.len() + 1);
+        (view, size)
+    });
+    if long {
+        // the newest that fit; what lies before them is a gap
+        let mut kept: Vec<View> = Vec::new();
+        for (view, size) in sized.collect::<Vec<_>>().into_iter().rev() {
+            if size > *budget {
+                *budget = 0;
+                break;
+            }
+            *budget -= size;
+            kept.push(view);
+        }
+        kept.reverse();
+        let to = kept.first().map_or(head.seq, |view| Seq(view.seq().0 - 1));
+        item.gap = Some(Range { from: have.next(), to });
+        item.events = kept;
+    } else {
+        for (view, size) in sized {
+            if size > *budget {
+                (*budget, item.more) = (0, true);
+                break;
+            }
+            *budget -= size;
+            item.events.push(view);
+        }
+    }
+    Ok(item)
+}

@@ -263,6 +263,13 @@ impl Handle {
         self.out.send(Out::Text(text.into())).await.map_err(gone)
     }
 
+    /// Writes down what only the run knows.
+    pub fn note(&self, what: What) {
+        if let Some(journal) = &self.journal {
+            journal.note(what);
+        }
+    }
+
     async fn start(&self, verb: &Verb) -> Result<oneshot::Receiver<Result<String, Failed>>, Failed> {
         let id = self.pending.next_id.fetch_add(1, Ordering::Relaxed) % u64::from(protocol::limits::REQUEST_ID_MAX) + 1;
         let id = u32::try_from(id).expect("bounded by the line above");

@@ -9,6 +9,7 @@ pub mod client;
 pub mod device;
 pub mod history;
 pub mod random;
+pub mod readback;
 pub mod rest;
 pub mod socket;
 pub mod starter;
@@ -16,6 +17,7 @@ pub mod target;
 pub mod timeline;
 
 pub use client::{Client, Failed};
+pub use device::Device;
 pub use history::{History, Recorder};
 pub use rest::{Rest, RestFailed};
 pub use socket::Socket;

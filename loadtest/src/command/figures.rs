@@ -1,0 +1,80 @@
+//! Numbers: latencies, and what a server process costs.
+
+use std::{sync::Mutex, time::Duration};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::CommandError;
+
+/// Latencies from a microsecond to a minute and more, to three digits.
+pub(crate) struct Latencies(Mutex<Histogram<u64>>);
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) count: u64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+}
+
+impl Latencies {
+    pub(crate) fn new() -> Latencies {
+        Latencies(Mutex::new(Histogram::new(3).expect("three digits are allowed")))
+    }
+
+    pub(crate) fn record(&self, latency: Duration) {
+        self.record_us(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn record_us(&self, us: u64) {
+        self.0.lock().expect("nobody panics while holding it").saturating_record(us);
+    }
+
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let histogram = self.0.lock().expect("nobody panics while holding it");
+        let ms = |us: u64| us as f64 / 1000.0;
+        Percentiles {
+            count: histogram.len(),
+            p50: ms(histogram.value_at_quantile(0.5)),
+            p99: ms(histogram.value_at_quantile(0.99)),
+            max: ms(histogram.max()),
+        }
+    }
+}
+
+/// `numerator / denominator`, rounded to two digits for reading.
+pub(crate) fn ratio(numerator: f64, denominator: f64) -> f64 {
+    if denominator == 0.0 { 0.0 } else { (numerator / denominator * 100.0).round() / 100.0 }
+}
+
+/// A process on this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(pub(crate) u32);
+
+/// Length of the kernel's clock tick; 100 per second on every Linux that matters here.
+const TICK_US: u64 = 10_000;
+
+impl Process {
+    /// CPU time it has used so far, user and kernel, microseconds.
+    pub(crate) fn cpu_us(self) -> Result<u64, CommandError> {
+        let stat = self.read("stat")?;
+        // the second field is a name in brackets that may hold anything
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        Ok((ticks(11) + ticks(12)) * TICK_US)
+    }
+
+    /// Resident memory now, bytes.
+    pub(crate) fn rss_bytes(self) -> Result<u64, CommandError> {
+        let status = self.read("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        Ok(line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024)
+    }
+
+    fn read(self, file: &str) -> Result<String, CommandError> {
+        let path = std::path::PathBuf::from(format!("/proc/{}/{file}", self.0));
+        std::fs::read_to_string(&path).map_err(|source| CommandError::File { path, source })
+    }
+}

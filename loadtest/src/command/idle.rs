@@ -1,0 +1,95 @@
+//! `starling-load idle`: connections of different users that do nothing. Memory per connection is the slope of the
+//! server's resident size between two counts, so that what it needs anyway does not count.
+
+use std::time::Duration;
+
+use clap::Args;
+use loadtest::Socket;
+use protocol::push::PING;
+use serde::Serialize;
+
+use super::{
+    CommandError, Common, Outcome, crowd, fanout,
+    figures::{Process, ratio},
+};
+
+#[derive(Args)]
+pub(crate) struct Idle {
+    #[command(flatten)]
+    common: Common,
+    /// How many connections, each of another user
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// The slope begins at this many
+    #[arg(long, default_value_t = 2_000)]
+    from: usize,
+    /// Seconds to wait before each reading
+    #[arg(long, default_value_t = 3.0)]
+    pause: f64,
+    /// Stay connected for this many seconds at the end
+    #[arg(long, default_value_t = 0.0)]
+    hold: f64,
+    /// The server's process
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Fail above this many bytes per connection
+    #[arg(long, requires = "pid")]
+    bytes_max: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    connections: usize,
+    /// Those that are still there at the end.
+    alive: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rss_from_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rss_to_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_connection: Option<f64>,
+}
+
+impl Idle {
+    pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        if self.from >= self.connections {
+            return Err(CommandError::Usage("--from is less than --connections".into()));
+        }
+        let (target, rest) = self.common.server()?;
+        let server = self.pid.map(Process);
+        // before the first reading, so that no sign-up falls between the two
+        let users = crowd::users(&rest, self.connections).await?;
+        let mut sockets = tokio::task::JoinSet::new();
+        let mut readings = Vec::new();
+        for (number, user) in users.iter().enumerate() {
+            sockets.spawn(stay(fanout::open(&target, Some(user)).await?));
+            if [self.from, self.connections].contains(&(number + 1)) {
+                tokio::time::sleep(Duration::from_secs_f64(self.pause)).await;
+                readings.push(server.map(Process::rss_bytes).transpose()?);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs_f64(self.hold)).await;
+        while sockets.try_join_next().is_some() {}
+        let (from, to) = (readings[0], readings[1]);
+        let grown = from.zip(to).map(|(from, to)| to.saturating_sub(from) as f64);
+        let per_connection = grown.map(|grown| ratio(grown, (self.connections - self.from) as f64));
+        self.common.print(&Report {
+            connections: self.connections,
+            alive: sockets.len(),
+            rss_from_bytes: from,
+            rss_to_bytes: to,
+            bytes_per_connection: per_connection,
+        });
+        let fat = per_connection.zip(self.bytes_max).is_some_and(|(bytes, most)| bytes > most);
+        Ok(if fat || sockets.len() < self.connections { Outcome::Failed } else { Outcome::Pass })
+    }
+}
+
+/// Answers pings until the server has enough.
+async fn stay(mut socket: Socket) {
+    while let Ok(text) = socket.next_text().await {
+        if text.as_str() == PING && socket.send_text(PING).await.is_err() {
+            return;
+        }
+    }
+}

@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::CommandError;
 
-/// Latencies from a microsecond to a minute and more, to three digits.
+/// Longer ones count as this: two minutes are a failure, however long they are.
+const LATENCY_US_MAX: u64 = 120_000_000;
+
+/// Latencies from a microsecond on, to three digits.
 pub(crate) struct Latencies(Mutex<Histogram<u64>>);
 
 /// Milliseconds.
@@ -21,7 +24,7 @@ pub(crate) struct Percentiles {
 
 impl Latencies {
     pub(crate) fn new() -> Latencies {
-        Latencies(Mutex::new(Histogram::new(3).expect("three digits are allowed")))
+        Latencies(Mutex::new(Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds that fit three digits")))
     }
 
     pub(crate) fn record(&self, latency: Duration) {

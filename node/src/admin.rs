@@ -1,7 +1,7 @@
 //! What `listen.admin` answers: health, readiness, metrics, and `/admin/*`, which the commands use. Never for the
 //! public: `/admin/*` wants the operator's token if there is one, and no browser's page may call it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::{
     Json, Router,
@@ -25,9 +25,6 @@ use crate::{
     metrics::render,
     shutdown::Shutdown,
 };
-
-/// How long the actors may take to answer with their numbers; a node that cannot is not ready.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the admin routes can reach.
 #[derive(Clone)]
@@ -100,12 +97,8 @@ pub(crate) struct Status {
 
 impl Admin {
     async fn now(&self) -> Status {
-        let snapshot = tokio::time::timeout(SNAPSHOT_TIMEOUT, self.app.starling.snapshot()).await;
-        let mut snapshot = snapshot.unwrap_or_else(|_| actors::Snapshot {
-            unready: vec!["the actors do not answer".to_owned()],
-            ..actors::Snapshot::default()
-        });
-        if self.shutdown.is_draining() {
+        let mut snapshot = self.app.starling.snapshot();
+        if self.shutdown.is_draining() && !snapshot.unready.iter().any(|reason| reason == "draining") {
             snapshot.unready.insert(0, "draining".to_owned());
         }
         Status {

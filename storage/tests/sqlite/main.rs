@@ -1,0 +1,10 @@
+//! What only a store on a disk can get wrong: grouping, refusals among neighbours, full disks, damage, sudden death.
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a child learns from its environment that it is one")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod death;
+mod full;
+mod group;
+mod open;

@@ -12,7 +12,7 @@ mod sessions;
 mod signin;
 mod slowdown;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{future::Future, net::IpAddr, sync::Arc};
 
 use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
 
@@ -40,7 +40,12 @@ pub type OnEnd = Arc<dyn Fn(SessionId, CloseCode) + Send + Sync>;
 
 /// Accounts over the store. Errors of all that may fail: `unavailable` if the store refused (nothing was done), `timeout`
 /// if it did not say; asking again is safe.
-pub struct Accounts {
+///
+/// What writes is carried out to its end even if nobody waits for the answer any more: a client that hangs up must not
+/// leave a session half ended.
+pub struct Accounts(Arc<Inner>);
+
+struct Inner {
     world: World,
     auth: Auth,
     secrets: Arc<Secrets>,
@@ -59,7 +64,7 @@ impl Accounts {
     /// The store's; `Corrupt` if the keys were sealed under another secret.
     pub async fn start(world: World, settings: &Settings, on_end: OnEnd) -> Result<Accounts, storage::Error> {
         let secrets = Arc::new(Secrets::new(&settings.auth.secret));
-        let accounts = Accounts {
+        let inner = Inner {
             keys: Keys::start(world.clone(), secrets.clone(), settings.auth.access_ttl).await?,
             passwords: Passwords::new(&settings.auth, world.random.clone())?,
             slowdown: Slowdown::new(world.clone(), settings.limits),
@@ -70,8 +75,8 @@ impl Accounts {
             world,
             on_end,
         };
-        accounts.load_revoked().await?;
-        Ok(accounts)
+        inner.load_revoked().await?;
+        Ok(Accounts(Arc::new(inner)))
     }
 
     /// Makes a user and signs them in.
@@ -79,7 +84,7 @@ impl Accounts {
     /// # Errors
     /// `bad_field`; `already_exists` if the name is taken; `rate_limited`, `overloaded`.
     pub async fn register(&self, body: rest::Register, from: IpAddr) -> Result<rest::SignedIn, Error> {
-        self.sign_up(body, from).await
+        self.to_the_end(|inner| async move { inner.sign_up(body, from).await }).await
     }
 
     /// Signs in by name and password. The session of the same device is replaced.
@@ -88,7 +93,7 @@ impl Accounts {
     /// `unauthenticated`, the same for an unknown name and a wrong password; `forbidden` if banned; `rate_limited`,
     /// `overloaded`.
     pub async fn login(&self, body: rest::Login, from: IpAddr) -> Result<rest::SignedIn, Error> {
-        self.sign_in(body, from).await
+        self.to_the_end(|inner| async move { inner.sign_in(body, from).await }).await
     }
 
     /// A new access token and the refresh token's successor. The same request again within 20 s has the same successor;
@@ -97,7 +102,7 @@ impl Accounts {
     /// # Errors
     /// `unauthenticated`, whatever is wrong with the token.
     pub async fn refresh(&self, body: rest::Refresh, _from: IpAddr) -> Result<rest::Tokens, Error> {
-        self.rotate_refresh(&body.refresh_token).await
+        self.to_the_end(|inner| async move { inner.rotate_refresh(&body.refresh_token).await }).await
     }
 
     /// Ends the session that asks.
@@ -105,7 +110,7 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn logout(&self, caller: Caller) -> Result<(), Error> {
-        self.end(caller.session, CloseCode::SessionRevoked).await
+        self.to_the_end(|inner| async move { inner.end(caller.session, CloseCode::SessionRevoked).await }).await
     }
 
     /// Ends all other sessions of who asks.
@@ -113,7 +118,8 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn logout_others(&self, caller: Caller) -> Result<(), Error> {
-        self.end_all(caller.user, Some(caller.session), CloseCode::SessionRevoked).await
+        let others = CloseCode::SessionRevoked;
+        self.to_the_end(|inner| async move { inner.end_all(caller.user, Some(caller.session), others).await }).await
     }
 
     /// Changes the password and ends all other sessions.
@@ -121,7 +127,7 @@ impl Accounts {
     /// # Errors
     /// `bad_field`: `old` is wrong, or `new` not good enough; `rate_limited`, `overloaded`.
     pub async fn change_password(&self, caller: Caller, body: rest::ChangePassword, from: IpAddr) -> Result<(), Error> {
-        self.new_password(caller, body, from).await
+        self.to_the_end(|inner| async move { inner.new_password(caller, body, from).await }).await
     }
 
     /// A one-time pass to a WebSocket, for clients that can send no header. It lives 30 s.
@@ -129,7 +135,7 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn ticket(&self, caller: Caller) -> Result<rest::Ticket, Error> {
-        self.make_ticket(caller).await
+        self.0.make_ticket(caller).await
     }
 
     /// The sessions of who asks that are neither ended nor expired.
@@ -137,7 +143,7 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn sessions(&self, caller: Caller) -> Result<Vec<rest::Session>, Error> {
-        self.list_sessions(caller).await
+        self.0.list_sessions(caller).await
     }
 
     /// Ends a session of who asks. Ending it again changes nothing.
@@ -145,11 +151,7 @@ impl Accounts {
     /// # Errors
     /// `not_found` if it is not theirs.
     pub async fn end_session(&self, caller: Caller, id: SessionId) -> Result<(), Error> {
-        let session = self.world.store.sessions.session(id).await.map_err(failed)?;
-        if session.is_none_or(|session| session.user != caller.user) {
-            return Err(Error::new(Code::NotFound, "there is no such session"));
-        }
-        self.end(id, CloseCode::SessionRevoked).await
+        self.to_the_end(|inner| async move { inner.end_own(caller, id).await }).await
     }
 
     /// Checks an access token: signature by `kid`, type, issuer, audience, ends against the world's clock, not revoked.
@@ -158,9 +160,9 @@ impl Accounts {
     /// # Errors
     /// `token_expired` if refreshing helps, else `unauthenticated`.
     pub fn authenticate(&self, token: &str) -> Result<Caller, Error> {
-        let verified = self.keys.ring().verify(token, &self.auth.issuer, self.world.clock.wall());
+        let verified = self.0.keys.ring().verify(token, &self.0.auth.issuer, self.0.world.clock.wall());
         if verified == Err(Refusal::UnknownKey) {
-            self.keys.reload();
+            self.0.keys.reload();
         }
         let caller = verified?;
         if self.is_revoked(caller.session) { Err(access::unauthenticated()) } else { Ok(caller) }
@@ -169,7 +171,7 @@ impl Accounts {
     /// True if nothing of a session may be accepted any more, as far as this node knows: at most a second late. Who
     /// registers a socket asks again afterwards: the session may have ended in between.
     pub fn is_revoked(&self, session: SessionId) -> bool {
-        self.revoked.has(session)
+        self.0.revoked.has(session)
     }
 
     /// Takes a one-time ticket.
@@ -177,7 +179,7 @@ impl Accounts {
     /// # Errors
     /// `unauthenticated`.
     pub async fn redeem(&self, ticket: &str) -> Result<Caller, Error> {
-        self.take_ticket(ticket).await
+        self.0.take_ticket(ticket).await
     }
 
     /// The durable word, asked at `hello`, and notes that the session was seen.
@@ -185,7 +187,7 @@ impl Accounts {
     /// # Errors
     /// The code to close with if the session or its user may not connect, or the store cannot say.
     pub async fn admit(&self, caller: &Caller) -> Result<(), CloseCode> {
-        self.admit_session(caller).await
+        self.0.admit_session(caller).await
     }
 
     /// One REST request of a caller, or of an address.
@@ -193,7 +195,7 @@ impl Accounts {
     /// # Errors
     /// `rate_limited`.
     pub async fn throttle(&self, caller: Option<&Caller>, from: IpAddr) -> Result<(), Error> {
-        self.slowdown.request(caller, from).await
+        self.0.slowdown.request(caller, from).await
     }
 
     /// Oneself.
@@ -201,7 +203,7 @@ impl Accounts {
     /// # Errors
     /// `not_found` if deleted.
     pub async fn me(&self, caller: Caller) -> Result<rest::User, Error> {
-        self.own_row(caller).await.map(|user| profile::own_view(&user))
+        self.0.own_row(caller).await.map(|user| profile::own_view(&user))
     }
 
     /// Somebody, as others see them.
@@ -209,7 +211,7 @@ impl Accounts {
     /// # Errors
     /// `not_found`, also for who is deleted.
     pub async fn user(&self, id: UserId) -> Result<rest::User, Error> {
-        let user = self.world.store.accounts.user(id).await.map_err(failed)?;
+        let user = self.0.world.store.accounts.user(id).await.map_err(failed)?;
         let user = user.filter(|user| user.deleted_at.is_none()).ok_or_else(profile::no_such_user)?;
         Ok(profile::view(&user))
     }
@@ -219,7 +221,7 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn find_user(&self, username: &str) -> Result<Option<rest::User>, Error> {
-        Ok(self.user_named(username).await?.map(|user| profile::view(&user)))
+        Ok(self.0.user_named(username).await?.map(|user| profile::view(&user)))
     }
 
     /// Changes what is given.
@@ -227,7 +229,7 @@ impl Accounts {
     /// # Errors
     /// `bad_field`.
     pub async fn update_me(&self, caller: Caller, body: rest::UserChange) -> Result<rest::User, Error> {
-        self.change_me(caller, body).await
+        self.0.change_me(caller, body).await
     }
 
     /// Deletes the account of who asks and ends its sessions. The username stays taken.
@@ -235,7 +237,7 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn delete_me(&self, caller: Caller) -> Result<(), Error> {
-        self.remove_me(caller).await
+        self.to_the_end(|inner| async move { inner.remove_me(caller).await }).await
     }
 
     /// Bans a user and ends their sessions, or lets them sign in again.
@@ -243,12 +245,12 @@ impl Accounts {
     /// # Errors
     /// `not_found`.
     pub async fn ban(&self, user: UserId, banned: bool) -> Result<(), Error> {
-        self.set_banned(user, banned).await
+        self.to_the_end(|inner| async move { inner.set_banned(user, banned).await }).await
     }
 
     /// The public keys, as a JWK set.
     pub fn jwks(&self) -> serde_json::Value {
-        self.keys.ring().jwks()
+        self.0.keys.ring().jwks()
     }
 
     /// Adds a signing key that signs from now on; older ones go on verifying. Answers its `kid`.
@@ -256,13 +258,24 @@ impl Accounts {
     /// # Errors
     /// The store's.
     pub async fn rotate_keys(&self) -> Result<String, Error> {
-        self.keys.rotate().await.map_err(failed)
+        self.0.keys.rotate().await.map_err(failed)
     }
 
     /// `(kid, made, signs)` of every key, newest first.
     pub fn keys(&self) -> Vec<(String, Millis, bool)> {
-        let ring = self.keys.ring();
+        let ring = self.0.keys.ring();
         ring.keys.iter().enumerate().map(|(i, key)| (key.kid.clone(), key.created_at, i == 0)).collect()
+    }
+}
+
+impl Accounts {
+    async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Inner>) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let work = tokio::spawn(work(self.0.clone()));
+        work.await.unwrap_or_else(|_| Err(Error::new(Code::Internal, "a request about an account did not end well")))
     }
 }
 

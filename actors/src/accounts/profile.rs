@@ -3,9 +3,9 @@
 use protocol::{Code, Error, UserId, close::CloseCode, rest};
 use storage::accounts::{User, UserUpdate};
 
-use super::{Accounts, Caller, failed, names};
+use super::{Caller, Inner, failed, names};
 
-impl Accounts {
+impl Inner {
     /// The row of who asks.
     pub(super) async fn own_row(&self, caller: Caller) -> Result<User, Error> {
         let user = self.world.store.accounts.user(caller.user).await.map_err(failed)?;

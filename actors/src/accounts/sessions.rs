@@ -6,7 +6,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use protocol::{DeviceId, Error, Millis, SessionId, UserId, close::CloseCode, rest};
+use protocol::{Code, DeviceId, Error, Millis, SessionId, UserId, close::CloseCode, rest};
 use storage::{
     Store,
     accounts::{Session, User},
@@ -14,7 +14,7 @@ use storage::{
 use tokio::time::Duration;
 
 use super::{
-    Accounts, Caller, failed,
+    Caller, Inner, failed,
     keys::millis,
     secrets::{RefreshToken, hash},
 };
@@ -27,11 +27,11 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Sessions whose access tokens are void although they have not ended yet.
 #[derive(Default)]
 pub(super) struct Revoked {
-    of: RwLock<Inner>,
+    of: RwLock<Recent>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Recent {
     sessions: HashMap<SessionId, Millis>,
     swept_at: Millis,
 }
@@ -44,12 +44,12 @@ impl Revoked {
 
     /// `keep_ms`: how long revocations matter; those that do not any more are dropped now and then.
     fn add(&self, session: SessionId, now: Millis, keep_ms: u64) {
-        let mut inner = self.of.write().unwrap_or_else(PoisonError::into_inner);
-        if now.0 >= inner.swept_at.0 + 60_000 {
-            inner.swept_at = now;
-            inner.sessions.retain(|_, at| at.0 + keep_ms > now.0);
+        let mut recent = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        if now.0 >= recent.swept_at.0 + 60_000 {
+            recent.swept_at = now;
+            recent.sessions.retain(|_, at| at.0 + keep_ms > now.0);
         }
-        inner.sessions.insert(session, now);
+        recent.sessions.insert(session, now);
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Begun {
     Changed,
 }
 
-impl Accounts {
+impl Inner {
     /// Reads the revocations that still matter, at start.
     pub(super) async fn load_revoked(&self) -> Result<(), storage::Error> {
         let now = self.world.clock.wall();
@@ -124,7 +124,7 @@ impl Accounts {
         Ok(Begun::Begun(id, token))
     }
 
-    /// Ends a session: first its row, which is the word that counts; then the tokens; then what is connected.
+    /// Ends a session: first its row, which is the word that counts; then everything else.
     pub(super) async fn end(&self, session: SessionId, code: CloseCode) -> Result<(), Error> {
         let now = self.world.clock.wall();
         self.world.store.sessions.revoke(session, now).await.map_err(failed)?;
@@ -134,16 +134,17 @@ impl Accounts {
 
     /// What follows from a revoked row. Doing it again changes nothing.
     pub(super) async fn finish_end(&self, session: SessionId, at: Millis, code: CloseCode) {
+        // Nothing waits for the token store: the row is written, so the session is over, and this node says so at once.
+        self.revoked.add(session, self.world.clock.wall(), self.revocation_ms());
+        (self.on_end)(session, code);
         let until = Millis(at.0 + self.revocation_ms());
         if let Err(error) = self.world.store.tokens.revoke(session, at, until).await {
-            // The row is written, so the session is over; this node refuses it from now on. Others, and this one after a
-            // restart, must still learn that its access tokens are void: until they end by themselves.
+            // Other nodes, and this one after a restart, must still learn that the session's access tokens are void:
+            // until these end by themselves.
             tracing::warn!(%error, "cannot note a revoked session in the token store; trying on");
             let tries = millis(self.auth.access_ttl) / millis(TELL_AGAIN);
             tokio::spawn(tell_again(self.world.store.clone(), session, at, until, tries));
         }
-        self.revoked.add(session, self.world.clock.wall(), self.revocation_ms());
-        (self.on_end)(session, code);
     }
 
     /// Ends all sessions of a user but one.
@@ -154,6 +155,15 @@ impl Accounts {
             }
         }
         Ok(())
+    }
+
+    /// Ends a session of who asks; somebody else's is told like none.
+    pub(super) async fn end_own(&self, caller: Caller, id: SessionId) -> Result<(), Error> {
+        let session = self.world.store.sessions.session(id).await.map_err(failed)?;
+        if session.is_none_or(|session| session.user != caller.user) {
+            return Err(Error::new(Code::NotFound, "there is no such session"));
+        }
+        self.end(id, CloseCode::SessionRevoked).await
     }
 
     pub(super) async fn list_sessions(&self, caller: Caller) -> Result<Vec<rest::Session>, Error> {

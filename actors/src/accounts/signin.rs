@@ -10,7 +10,7 @@ use storage::{
 };
 
 use super::{
-    Accounts, Caller,
+    Caller, Inner,
     access::unauthenticated,
     failed,
     keys::millis,
@@ -28,7 +28,7 @@ const TICKET_S: u64 = 30;
 /// A password checked while the user's row changed is checked again; nobody changes theirs so often.
 const SIGN_IN_TRIES: usize = 3;
 
-impl Accounts {
+impl Inner {
     pub(super) async fn sign_up(&self, body: rest::Register, from: IpAddr) -> Result<rest::SignedIn, Error> {
         let name = names::username(&body.username)?;
         let display_name = body.display_name.unwrap_or_else(|| name.text.clone());

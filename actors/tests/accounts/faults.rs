@@ -24,6 +24,8 @@ pub(crate) struct Faults {
     pub(crate) revoke_tokens: AtomicBool,
     /// The token store rotates, but its answer is lost.
     pub(crate) lose_rotation: AtomicBool,
+    /// Whoever holds it keeps the token store from being told of revocations.
+    pub(crate) gate: tokio::sync::Mutex<()>,
 }
 
 struct FaultySessions(Arc<dyn Sessions>, Arc<Faults>);
@@ -81,6 +83,7 @@ impl Tokens for FaultyTokens {
         }
     }
     async fn revoke(&self, family: SessionId, at: Millis, until: Millis) -> Result<(), Error> {
+        drop(self.1.gate.lock().await);
         refused(&self.1.revoke_tokens)?;
         self.0.revoke(family, at, until).await
     }

@@ -135,6 +135,16 @@ impl Rig {
         std::mem::take(&mut self.ended.lock().unwrap())
     }
 
+    /// Waits until that many ends were told since the last look.
+    pub(crate) async fn until_ended(&self, n: usize) {
+        let told = async {
+            while self.ended.lock().unwrap().len() < n {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    }
+
     pub(crate) fn caller(&self, access_token: &str) -> Caller {
         self.accounts.authenticate(access_token).unwrap()
     }

@@ -267,3 +267,20 @@ async fn a_deleted_account_is_gone_everywhere_and_its_name_stays_taken() {
         assert_eq!(again.unwrap_err().code, Code::AlreadyExists);
     }
 }
+
+#[tokio::test]
+async fn g13_who_hangs_up_half_way_leaves_no_session_half_ended() {
+    for rig in rigs(settings()).await {
+        let phone = rig.register("grace").await;
+        let laptop = rig.login("grace", None).await;
+        let closed = rig.faults.gate.lock().await;
+        tokio::select! {
+            biased;
+            done = rig.accounts.ban(phone.user.id, true) => panic!("done before the token store was told: {done:?}"),
+            () = rig.until_ended(1) => {}
+        }
+        drop(closed);
+        rig.until_ended(2).await;
+        assert_eq!(rig.ended(), [(phone.session, CloseCode::Banned), (laptop.session, CloseCode::Banned)]);
+    }
+}

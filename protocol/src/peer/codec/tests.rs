@@ -43,8 +43,8 @@ mod twin {
 
     impl bincode::Encode for Fanout {
         fn encode<E: bincode::enc::Encoder>(&self, e: &mut E) -> Result<(), bincode::error::EncodeError> {
-            let Fanout { conversation, seq, post_no, at, by, cid, frame, to } = self;
-            (conversation, seq, post_no, at, by, cid, frame.as_ref(), to).encode(e)
+            let Fanout { conversation, seq, post_no, at, by, cid, requester, frame, to } = self;
+            (conversation, seq, post_no, at, by, cid, requester, frame.as_ref(), to).encode(e)
         }
     }
 }
@@ -176,18 +176,18 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn to_connections() -> impl Strategy<Value = ToConnections> {
     let to = || vec(conn(), 0..6);
-    let fanout = (conversation(), seq(), number(), number(), user(), cid(), bytes(), to()).prop_map(
-        |(conversation, seq, post_no, at, by, cid, frame, to)| Fanout {
+    let fanout = (conversation(), seq(), number(), number(), user(), cid(), option::of(conn()), bytes(), to())
+        .prop_map(|(conversation, seq, post_no, at, by, cid, requester, frame, to)| Fanout {
             conversation,
             seq,
             post_no,
             at: Millis(at),
             by,
             cid,
+            requester,
             frame,
             to,
-        },
-    );
+        });
     prop_oneof![
         fanout.prop_map(ToConnections::Event),
         (conversation(), seq(), to()).prop_map(|(conversation, seq, to)| ToConnections::Head { conversation, seq, to }),
@@ -338,4 +338,92 @@ fn what_does_not_fit_into_a_frame_is_not_sent() {
     let many = vec![Mail::Connections(ToConnections::Registered(ConnId(1))); PEER_MAILS_MAX + 1];
     assert!(encode(&many[1..]).is_ok_and(|frame| decode(&frame).is_ok()));
     assert!(matches!(encode(&many), Err(FrameError::TooLarge { .. })));
+}
+
+/// One of each, so that moving or renumbering a variant is noticed: nodes of two releases talk to each other.
+fn one_of_each() -> Vec<(&'static str, Mail)> {
+    let (c, user, conn, slice) = (ConversationId([0xC0; 16]), UserId([0xA1; 16]), ConnId(300), Slice(1023));
+    let at = Address { node: Incarnation([0x11; 16]), conn };
+    let requester = Requester { at, tag: 7 };
+    let cid = ClientId::try_from("k".to_owned()).ok();
+    let submit = |change| {
+        let (requester, cid, base) = (Some(requester), cid.clone(), Some(Seq(5)));
+        let s = Submission { requester, by: user, cid, base, request_hash: [0x4A; 16], change };
+        Mail::Conversation(c, ToConversation::Submit(s))
+    };
+    let answer = |outcome| Mail::Connections(ToConnections::Answer(conn, 7, outcome));
+    let (to, seq) = (vec![conn, ConnId(1)], Seq(70_000));
+    let marks = Marks { read: Seq(1), delivered: Seq(2) };
+    let away = PresenceState { state: Presence::Away, last_seen_at: Some(Millis(1)) };
+    let fanout = Fanout {
+        conversation: c,
+        seq,
+        post_no: 9,
+        at: Millis(1 << 40),
+        by: user,
+        cid: None,
+        requester: Some(conn),
+        frame: Bytes::from_static(b"{}"),
+        to: to.clone(),
+    };
+    let create = Change::Create { kind: Kind::Channel, title: Some("T".into()), members: vec![user] };
+    let stored = Done::Stored { seq, post_no: 9, at: Millis(1), dup: true };
+    let refusal = Refusal { code: Code::Internal, message: "m".into(), field: Some("f".into()), after_ms: Some(1) };
+    let conversation = |what| Mail::Conversation(c, what);
+    let presence = |what| Mail::Presence(slice, what);
+    vec![
+        ("submit post", submit(Change::Post(Bytes::from_static(b"\x01{}")))),
+        ("submit create", submit(create)),
+        ("submit join", submit(Change::Join(vec![user]))),
+        ("submit leave", submit(Change::Leave)),
+        ("submit remove", submit(Change::Remove(user))),
+        ("submit role", submit(Change::Role(user, Role::Owner))),
+        ("submit title", submit(Change::Title("T".into()))),
+        ("mark", conversation(ToConversation::Mark(MarkRequest { requester: None, by: user, read: true, seq }))),
+        ("typing", conversation(ToConversation::Typing { by: user, on: true })),
+        ("watched", conversation(ToConversation::Watched { slice, devices: vec![(user, at)] })),
+        ("attached", conversation(ToConversation::Attached(user, at))),
+        ("detached", conversation(ToConversation::Detached(user, at))),
+        ("watch again", conversation(ToConversation::WatchAgain(slice))),
+        ("register", presence(ToPresence::Register(user, at, Presence::Online))),
+        ("unregister", presence(ToPresence::Unregister(user, at))),
+        ("appear", presence(ToPresence::Appear(user, at, Presence::Offline))),
+        ("watch members", presence(ToPresence::WatchMembers { conversation: c, users: vec![user] })),
+        ("unwatch", presence(ToPresence::Unwatch(c))),
+        ("watch users", presence(ToPresence::WatchUsers { at, users: vec![user] })),
+        ("query", presence(ToPresence::Query(requester, vec![user]))),
+        ("event", Mail::Connections(ToConnections::Event(fanout))),
+        ("head", Mail::Connections(ToConnections::Head { conversation: c, seq, to: to.clone() })),
+        ("receipts", {
+            let marks = vec![(user, marks)];
+            Mail::Connections(ToConnections::Receipts { conversation: c, marks, to: to.clone() })
+        }),
+        ("types", Mail::Connections(ToConnections::Typing { conversation: c, user, on: false, to: to.clone() })),
+        ("list", Mail::Connections(ToConnections::List { conversation: c, joined: true, seq, to: to.clone() })),
+        ("own read", Mail::Connections(ToConnections::OwnRead { conversation: c, seq, to: to.clone() })),
+        ("presence", Mail::Connections(ToConnections::Presence { states: vec![(user, away)], to })),
+        ("registered", Mail::Connections(ToConnections::Registered(conn))),
+        ("register again", Mail::Connections(ToConnections::RegisterAgain(slice))),
+        ("answer stored", answer(Outcome::Done(stored))),
+        ("answer unchanged", answer(Outcome::Done(Done::Unchanged))),
+        ("answer presence", answer(Outcome::Done(Done::Presence(vec![(user, away)])))),
+        ("answer refused", answer(Outcome::Refused(refusal))),
+        ("end session", Mail::Connections(ToConnections::EndSession(SessionId([0x51; 16]), 4502))),
+    ]
+}
+
+#[test]
+fn the_bytes_of_each_kind_of_mail_stay() {
+    let line = |(name, mail): (&str, Mail)| {
+        let frame = encode(std::slice::from_ref(&mail)).unwrap();
+        let hex: String = frame[HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}: {hex}\n")
+    };
+    let lines: String = one_of_each().into_iter().map(line).collect();
+    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(lines) });
+    let frame = encode(&one_of_each().into_iter().map(|(_, mail)| mail).take(1).collect::<Vec<_>>()).unwrap();
+    assert_eq!(
+        frame[..HEADER_BYTES],
+        [b'S', b't', 1, 0, 1, u8::try_from(frame.len() - HEADER_BYTES).unwrap(), 0, 0, 0]
+    );
 }

@@ -58,8 +58,7 @@ pub(super) async fn run(app: App, stream: Stream, already_read: Vec<u8>, verdict
     let end = match Box::pin(socket.hello(&app, verdict)).await {
         Ok(connection) => {
             let _open = app.sockets.meters.open();
-            let end = socket.live(&app, connection).await;
-            end
+            socket.live(&app, connection).await
         }
         Err(end) => end,
     };

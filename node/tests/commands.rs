@@ -1,0 +1,127 @@
+//! The command line as operators and scripts use it: what it prints and how it exits, without a running node.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+use loadtest::Starter;
+
+mod support;
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn starling(arguments: &[&str]) -> (i32, String, String) {
+    run(Command::new(env!("CARGO_BIN_EXE_starling")).args(arguments).args(["--config", "/dev/null"]))
+}
+
+#[test]
+fn version_and_usage() {
+    let (code, out, _) = starling(&["version"]);
+    assert_eq!((code, out.as_str()), (0, concat!("starling ", env!("CARGO_PKG_VERSION"), "\n")));
+    assert_eq!(starling(&["dance"]).0, 2);
+    assert_eq!(starling(&["--help"]).0, 0);
+}
+
+#[test]
+fn a_mistake_is_one_line_with_key_value_reason_and_remedy_and_exits_2_before_anything_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data_dir = format!("node.data_dir={}", data.display());
+    for command in ["serve", "check"] {
+        let (code, out, err) = starling(&[command, "--set", &data_dir, "--set", "limits.ping_ms=1"]);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert_eq!(
+            err,
+            "starling: limits.ping_ms = \"1\": not between 100 and 600000; give a number between 100 and 600000 (from flag)\n"
+        );
+    }
+    assert!(!data.exists());
+}
+
+#[test]
+fn config_print_shows_origins_and_config_check_says_nothing_when_all_is_well() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    command.args(["config", "print", "--config", "/dev/null", "--listen", "127.0.0.1:1"]);
+    let (code, out, _) = run(command.env("STARLING_AUTH__SECRET", "ab".repeat(32)));
+    assert_eq!(code, 0);
+    assert!(out.contains("listen.client = \"127.0.0.1:1\"  # flag\n"), "{out}");
+    assert!(out.contains("auth.secret = (secret)  # environment STARLING_AUTH__SECRET\n"), "{out}");
+    assert_eq!(starling(&["config", "check"]), (0, String::new(), String::new()));
+    assert_eq!(starling(&["config", "check", "--set", "storage.backend=cql"]).0, 2);
+    assert_eq!(starling(&["config", "check", "--config", "/does/not/exist"]).0, 2);
+}
+
+#[test]
+fn who_asks_a_node_that_is_not_there_hears_so_with_exit_code_3() {
+    for command in [&["status"][..], &["keys", "ls"], &["node", "drain"], &["user", "show", "ada"]] {
+        let (code, _, err) = starling(&[command, &["--admin", "127.0.0.1:1"]].concat());
+        assert_eq!(code, 3, "{command:?}: {err}");
+        assert!(err.contains("no node answers at listen.admin 127.0.0.1:1"), "{err}");
+    }
+}
+
+/// A start that is refused: exit code 1 and one line that holds these words.
+#[track_caller]
+fn refused(starter: &Starter, words: &[&str]) {
+    let (code, out, err) = run(&mut starter.command(&["serve"]));
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    let lines: Vec<&str> = err.lines().filter(|line| line.starts_with("starling: ")).collect();
+    assert_eq!(lines.len(), 1, "{err}");
+    for word in words {
+        assert!(lines[0].contains(word), "{word:?} is not in {}", lines[0]);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_exits_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for key in ["listen.client", "listen.admin", "listen.peer"] {
+        let (starter, _dir) = support::starter();
+        refused(&starter.set(key, address), &[key, &address.to_string(), "in use"]);
+    }
+}
+
+#[test]
+fn a_data_directory_it_cannot_have_is_named_and_exits_1() {
+    let (starter, dir) = support::starter();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    refused(&starter.clone().set("node.data_dir", file.display()), &["node.data_dir", "not a directory"]);
+    refused(&starter.clone().set("node.data_dir", "/proc/starling"), &["node.data_dir", "/proc/starling"]);
+    refused(&starter.set("node.data_dir", file.join("below").display()), &["node.data_dir"]);
+}
+
+#[test]
+fn damaged_secrets_and_certificates_are_named_and_exit_1() {
+    let (starter, dir) = support::starter();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("data/auth.secret"), "").unwrap();
+    refused(&starter, &["auth.secret is empty", "backup"]);
+    let (starter, dir) = support::starter();
+    let pem = dir.path().join("pem");
+    std::fs::write(&pem, "nonsense").unwrap();
+    std::process::Command::new("chmod").arg("600").arg(&pem).status().unwrap();
+    let starter = starter.set("listen.tls.cert", pem.display()).set("listen.tls.key_file", pem.display());
+    refused(&starter, &["listen.tls.cert"]);
+}
+
+#[test]
+fn the_preflight_check_names_what_is_wrong() {
+    let (starter, dir) = support::starter();
+    let (code, out, _) = run(&mut starter.command(&["check"]));
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("ok    disk: a synced write takes"), "{out}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let starter = starter.set("listen.client", taken.local_addr().unwrap()).set("node.data_dir", "/proc/starling");
+    let (code, out, err) = run(&mut starter.command(&["check"]));
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("FAIL  listen.client") && out.contains("FAIL  node.data_dir"), "{out}");
+    drop(dir);
+}

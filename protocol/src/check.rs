@@ -4,9 +4,8 @@
 use serde_json::Value;
 
 use crate::{
-    Code, Error, Kind, Post, Seq, limits,
+    Code, Error, Post, Seq, limits,
     request::{Hello, ListWindow, Page, Pres, Presence, Verb, Watch},
-    rest::{AddMembers, ConversationChange, CreateConversation},
 };
 
 impl Verb {
@@ -77,60 +76,6 @@ impl Page {
         }
         Ok(())
     }
-}
-
-impl CreateConversation {
-    /// Checks who and what a new conversation is made of.
-    ///
-    /// # Errors
-    /// [`Code::BadField`] that names the field.
-    pub fn check(&self) -> Result<(), Error> {
-        at_most("members", self.members.len(), limits::MEMBERS_PER_CALL_MAX)?;
-        match (self.kind, &self.title) {
-            (Kind::Direct, Some(_)) => Err(Error::field("title", "a direct conversation has no title")),
-            (Kind::Direct, None) if self.members.len() != 1 => {
-                Err(Error::field("members", "a direct conversation has exactly one other member"))
-            }
-            (Kind::Direct, None) => Ok(()),
-            (Kind::Group | Kind::Channel, None) => Err(Error::field("title", "a group or channel has a title")),
-            (Kind::Group | Kind::Channel, Some(title)) => check_title(title),
-        }
-    }
-}
-
-impl ConversationChange {
-    /// Checks the new title, if there is one.
-    ///
-    /// # Errors
-    /// [`Code::BadField`] that names the field.
-    pub fn check(&self) -> Result<(), Error> {
-        self.title.as_deref().map_or(Ok(()), check_title)
-    }
-}
-
-impl AddMembers {
-    /// Checks that somebody is added, and not too many at once.
-    ///
-    /// # Errors
-    /// [`Code::BadField`] that names the field.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.users.is_empty() {
-            return Err(Error::field("users", "nobody to add"));
-        }
-        at_most("users", self.users.len(), limits::MEMBERS_PER_CALL_MAX)
-    }
-}
-
-fn check_title(title: &str) -> Result<(), Error> {
-    if title.trim().is_empty() || title.chars().count() > limits::TITLE_CHARS_MAX || title.chars().any(char::is_control)
-    {
-        let max = limits::TITLE_CHARS_MAX;
-        return Err(Error::field(
-            "title",
-            format!("a title has 1 to {max} characters, not only spaces, no control characters"),
-        ));
-    }
-    Ok(())
 }
 
 impl Hello {

@@ -3,7 +3,7 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    Body, ClientId, Code, ConversationId, DeviceId, Error, Event, EventId, Kind, Millis, Post, Seq, UserId, limits,
+    Body, ClientId, Code, ConversationId, DeviceId, Error, Event, EventId, Millis, Post, Seq, UserId, limits,
     push::{self, ServerFrame},
     request::{Bad, Incoming, Page, Verb, decode, read, split},
     rest,
@@ -260,34 +260,6 @@ fn what_a_later_release_stored_is_kept() {
     assert!(Body::decode(0, b"").is_err());
     assert!(Body::decode(0, b"\x01not json").is_err());
     assert!(Body::decode(2, b"\x01{}").is_err());
-}
-
-#[test]
-fn what_is_made_of_a_conversation_has_bounds() {
-    let user: UserId = U.parse().unwrap();
-    let create = |kind: Kind, title: Option<&str>, members: usize| {
-        let body = rest::CreateConversation { kind, title: title.map(str::to_owned), members: vec![user; members] };
-        body.check().map_err(|e| e.field.unwrap())
-    };
-    let bad = |field: &str| Err(field.to_owned());
-    assert_eq!(create(Kind::Direct, None, 1), Ok(()));
-    assert_eq!(create(Kind::Direct, None, 0), bad("members"));
-    assert_eq!(create(Kind::Direct, None, 2), bad("members"));
-    assert_eq!(create(Kind::Direct, Some("x"), 1), bad("title"));
-    for kind in [Kind::Group, Kind::Channel] {
-        assert_eq!(create(kind, Some("x"), 0), Ok(()));
-        assert_eq!(create(kind, Some(&"ä".repeat(200)), 200), Ok(()));
-        assert_eq!(create(kind, Some("x"), 201), bad("members"));
-        for title in [None, Some(""), Some("  "), Some("a\nb"), Some(&*"ä".repeat(201))] {
-            assert_eq!(create(kind, title, 1), bad("title"), "{title:?}");
-        }
-    }
-    let change = |title: Option<&str>| rest::ConversationChange { title: title.map(str::to_owned) }.check();
-    assert_eq!((change(None), change(Some("x"))), (Ok(()), Ok(())));
-    assert_eq!(change(Some("")).unwrap_err().field.as_deref(), Some("title"));
-    let add = |n: usize| rest::AddMembers { users: vec![user; n] }.check().map_err(|e| e.field.unwrap());
-    assert_eq!((add(1), add(200)), (Ok(()), Ok(())));
-    assert_eq!((add(0), add(201)), (bad("users"), bad("users")));
 }
 
 fn weird_text() -> impl Strategy<Value = String> {

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use loadtest::{Rest, RestFailed, Target, client::ConnectFailed, client::Failed, target::TargetError};
 use serde::Serialize;
 
+mod bench;
 mod chat;
 mod check;
 mod crowd;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Idle(idle::Idle),
     /// Cost of a send and of a page as one conversation grows
     Growth(growth::Growth),
+    /// The figures with their baselines: starts nodes and bare servers, compares
+    Bench(bench::Bench),
     /// Round trips of a bare WebSocket against `raw-echo`
     Echo(echo::Echo),
     /// The least server that answers `echo`: a baseline
@@ -48,6 +51,7 @@ impl Command {
             Command::Fanout(fanout) => fanout.run().await,
             Command::Idle(idle) => idle.run().await,
             Command::Growth(growth) => growth.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::Echo(echo) => echo.run().await,
             Command::RawEcho(listen) => raw::echo(listen).await,
             Command::RawBroadcaster(listen) => raw::broadcast(listen).await,
@@ -80,6 +84,8 @@ pub(crate) enum CommandError {
     File { path: PathBuf, source: std::io::Error },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot start a server: {0}")]
+    Start(std::io::Error),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -94,7 +100,7 @@ impl CommandError {
             | CommandError::Connect(_)
             | CommandError::Request(Failed::Lost(_)) => 3,
             CommandError::Target(_) | CommandError::Usage(_) | CommandError::File { .. } => 2,
-            CommandError::Listen { .. } => 2,
+            CommandError::Listen { .. } | CommandError::Start(_) => 2,
             CommandError::Rest(_) | CommandError::Request(_) | CommandError::Stalled(_) => 99,
         }
     }
@@ -123,6 +129,11 @@ pub(crate) enum Output {
 }
 
 impl Common {
+    /// A server on this machine, for runs inside a run.
+    pub(crate) fn local(url: &str) -> Common {
+        Common { url: url.to_owned(), ca: None, output: Output::Json }
+    }
+
     pub(crate) fn server(&self) -> Result<(Target, Rest), CommandError> {
         let target = Target::new(&self.url, self.ca.as_deref())?;
         let rest = Rest::new(&target)?;

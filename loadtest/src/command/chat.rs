@@ -35,53 +35,53 @@ const LAG_MS_MAX: f64 = 50.0;
 #[derive(Args)]
 pub(crate) struct Chat {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
     /// How many people
     #[arg(long, default_value_t = 20)]
-    users: usize,
+    pub(crate) users: usize,
     /// Devices of each
     #[arg(long, default_value_t = 1)]
-    devices: usize,
+    pub(crate) devices: usize,
     /// How many groups
     #[arg(long, default_value_t = 10)]
-    conversations: usize,
+    pub(crate) conversations: usize,
     /// Members of each group
     #[arg(long, default_value_t = 2)]
-    members: usize,
+    pub(crate) members: usize,
     /// Sends per second in all, evenly spaced, whatever the server does
     #[arg(long, default_value_t = 100.0, conflicts_with = "outstanding")]
-    rate: f64,
+    pub(crate) rate: f64,
     /// Instead of a rate: every device keeps this many sends unanswered
     #[arg(long)]
-    outstanding: Option<usize>,
+    pub(crate) outstanding: Option<usize>,
     /// Seconds
     #[arg(long, default_value_t = 10.0)]
-    duration: f64,
+    pub(crate) duration: f64,
     /// Bytes of a text
     #[arg(long, default_value_t = 100)]
-    size: usize,
+    pub(crate) size: usize,
     /// Record everything, read the logs back and decide the promises
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
     /// Write what was recorded to this file
     #[arg(long, requires = "check")]
-    history: Option<PathBuf>,
+    pub(crate) history: Option<PathBuf>,
     /// The server's process, for CPU per send
     #[arg(long)]
-    pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 }
 
 #[derive(Serialize)]
-struct Report {
+pub(crate) struct Report {
     acked: u64,
-    sends_per_s: f64,
-    ack_ms: Percentiles,
-    deliver_ms: Percentiles,
+    pub(crate) sends_per_s: f64,
+    pub(crate) ack_ms: Percentiles,
+    pub(crate) deliver_ms: Percentiles,
     /// Sends that ended without `ok`, by code; `unknown` never got an answer.
     errors: BTreeMap<String, u64>,
     generator_lag_ms: Percentiles,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_us_per_send: Option<f64>,
+    pub(crate) cpu_us_per_send: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<checker::Verdict>,
 }
@@ -102,6 +102,20 @@ struct Run {
 
 impl Chat {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        let mut report = self.measure().await?;
+        let verdict = if self.common.text() { report.verdict.take() } else { None };
+        self.common.print(&report);
+        if let Some(verdict) = &verdict {
+            check::print(verdict);
+        }
+        Ok(match verdict.or(report.verdict) {
+            Some(verdict) if !verdict.violations.is_empty() => Outcome::Failed,
+            _ if report.generator_lag_ms.p99 > LAG_MS_MAX => Outcome::TooSlow,
+            _ => Outcome::Pass,
+        })
+    }
+
+    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
         if self.members < 2 || self.users < self.members || self.conversations == 0 || self.devices == 0 {
             let message = "--members is at least 2, --users at least --members, the others at least 1";
             return Err(CommandError::Usage(message.into()));
@@ -124,24 +138,16 @@ impl Chat {
             _ => None,
         };
         let verdict = if self.check { Some(self.judge(&rest, &run, &recorders, &owners).await?) } else { None };
-        let report = Report {
+        let errors = run.errors.lock().expect("nobody panics while holding it").clone();
+        Ok(Report {
             acked,
             sends_per_s: ratio(acked as f64, took),
             ack_ms: run.acks.percentiles(),
             deliver_ms: deliveries.percentiles(),
-            errors: run.errors.lock().expect("nobody panics while holding it").clone(),
+            errors,
             generator_lag_ms: lag.percentiles(),
             cpu_us_per_send: cpu.map(|cpu| ratio(cpu, acked as f64)),
-            verdict: if self.common.text() { None } else { verdict.clone() },
-        };
-        self.common.print(&report);
-        if let (Some(verdict), true) = (&verdict, self.common.text()) {
-            check::print(verdict);
-        }
-        Ok(match verdict {
-            Some(verdict) if !verdict.violations.is_empty() => Outcome::Failed,
-            _ if report.generator_lag_ms.p99 > LAG_MS_MAX => Outcome::TooSlow,
-            _ => Outcome::Pass,
+            verdict,
         })
     }
 

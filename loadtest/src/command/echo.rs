@@ -16,25 +16,30 @@ use super::{
 #[derive(Args)]
 pub(crate) struct Echo {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
     /// Connections, which take turns
     #[arg(long, default_value_t = 20)]
-    connections: u32,
+    pub(crate) connections: u32,
     /// Round trips per second in all
     #[arg(long, default_value_t = 1000.0)]
-    rate: f64,
+    pub(crate) rate: f64,
     /// Seconds
     #[arg(long, default_value_t = 10.0)]
-    duration: f64,
+    pub(crate) duration: f64,
 }
 
 #[derive(Serialize)]
-struct Report {
-    round_trip_ms: Percentiles,
+pub(crate) struct Report {
+    pub(crate) round_trip_ms: Percentiles,
 }
 
 impl Echo {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        self.common.print(&self.measure().await?);
+        Ok(Outcome::Pass)
+    }
+
+    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
         let (target, _) = self.common.server()?;
         let latencies = std::sync::Arc::new(Latencies::new());
         let mut turns = tokio::task::JoinSet::new();
@@ -63,7 +68,6 @@ impl Echo {
                 return Err(CommandError::Stalled(format!("a socket ended: {e}")));
             }
         }
-        self.common.print(&Report { round_trip_ms: latencies.percentiles() });
-        Ok(Outcome::Pass)
+        Ok(Report { round_trip_ms: latencies.percentiles() })
     }
 }

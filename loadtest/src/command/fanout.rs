@@ -33,37 +33,37 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Args)]
 pub(crate) struct Fanout {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
     /// Receivers
     #[arg(long, default_value_t = 1000)]
-    members: usize,
+    pub(crate) members: usize,
     /// One message at a time, or many
     #[arg(long, value_enum, default_value = "lone")]
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// Seconds
     #[arg(long, default_value_t = 5.0)]
-    duration: f64,
+    pub(crate) duration: f64,
     /// The server is `raw-broadcaster`: nobody signs in
     #[arg(long)]
-    raw: bool,
+    pub(crate) raw: bool,
     /// The server's process, for CPU per delivery
     #[arg(long)]
-    pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub(crate) enum Mode {
     Lone,
     Burst,
 }
 
 #[derive(Serialize)]
-struct Report {
+pub(crate) struct Report {
     messages: u64,
     deliveries: u64,
-    deliveries_per_s: f64,
+    pub(crate) deliveries_per_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_us_per_delivery: Option<f64>,
+    pub(crate) cpu_us_per_delivery: Option<f64>,
     /// From sending until the last receiver has it; in a burst, with those before it.
     all_have_it_ms: Percentiles,
 }
@@ -77,6 +77,11 @@ struct Tally {
 
 impl Fanout {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        self.common.print(&self.measure().await?);
+        Ok(Outcome::Pass)
+    }
+
+    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
         let (target, rest) = self.common.server()?;
         let tally = Arc::new(Tally::default());
         let (users, c) = if self.raw {
@@ -93,9 +98,7 @@ impl Fanout {
             receivers.spawn(receive(socket, tally.clone(), self.members as u64));
         }
         let sender = open(&target, users.first()).await?;
-        let report = self.drive(sender, c, &tally).await?;
-        self.common.print(&report);
-        Ok(Outcome::Pass)
+        self.drive(sender, c, &tally).await
     }
 
     async fn drive(&self, mut sender: Socket, c: ConversationId, tally: &Tally) -> Result<Report, CommandError> {

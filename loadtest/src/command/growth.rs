@@ -25,27 +25,32 @@ const SAMPLES: u64 = 300;
 #[derive(Args)]
 pub(crate) struct Growth {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
     /// Numbers of messages at which to measure, ascending
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000, 100_000])]
-    sizes: Vec<u64>,
+    pub(crate) sizes: Vec<u64>,
 }
 
 #[derive(Serialize)]
-struct Report {
-    sizes: Vec<AtSize>,
+pub(crate) struct Report {
+    pub(crate) sizes: Vec<AtSize>,
 }
 
 #[derive(Serialize)]
-struct AtSize {
-    messages: u64,
-    send_ms_p50: f64,
-    newest_page_ms_p50: f64,
-    middle_page_ms_p50: f64,
+pub(crate) struct AtSize {
+    pub(crate) messages: u64,
+    pub(crate) send_ms_p50: f64,
+    pub(crate) newest_page_ms_p50: f64,
+    pub(crate) middle_page_ms_p50: f64,
 }
 
 impl Growth {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        self.common.print(&self.measure().await?);
+        Ok(Outcome::Pass)
+    }
+
+    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
         let (target, rest) = self.common.server()?;
         let user = crowd::users(&rest, 1).await?.remove(0);
         let c = crowd::group(&rest, &user, &[]).await?;
@@ -56,12 +61,11 @@ impl Growth {
         let mut writer = Writer { handle: client.handle(), c, tag: Random::unseeded().bits(), sent: 0 };
         let under_way = client.welcome.limits.inflight.max(1);
         let mut sizes = Vec::new();
-        for size in self.sizes {
-            writer.fill(size, under_way).await?;
+        for size in &self.sizes {
+            writer.fill(*size, under_way).await?;
             sizes.push(writer.measure().await?);
         }
-        self.common.print(&Report { sizes });
-        Ok(Outcome::Pass)
+        Ok(Report { sizes })
     }
 }
 

@@ -16,29 +16,29 @@ use super::{
 #[derive(Args)]
 pub(crate) struct Idle {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
     /// How many connections, each of another user
     #[arg(long, default_value_t = 10_000)]
-    connections: usize,
+    pub(crate) connections: usize,
     /// The slope begins at this many
     #[arg(long, default_value_t = 2_000)]
-    from: usize,
+    pub(crate) from: usize,
     /// Seconds to wait before each reading
     #[arg(long, default_value_t = 3.0)]
-    pause: f64,
+    pub(crate) pause: f64,
     /// Stay connected for this many seconds at the end
     #[arg(long, default_value_t = 0.0)]
-    hold: f64,
+    pub(crate) hold: f64,
     /// The server's process
     #[arg(long)]
-    pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// Fail above this many bytes per connection
     #[arg(long, requires = "pid")]
-    bytes_max: Option<f64>,
+    pub(crate) bytes_max: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct Report {
+pub(crate) struct Report {
     connections: usize,
     /// Those that are still there at the end.
     alive: usize,
@@ -47,11 +47,18 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     rss_to_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_per_connection: Option<f64>,
+    pub(crate) bytes_per_connection: Option<f64>,
 }
 
 impl Idle {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
+        let report = self.measure().await?;
+        self.common.print(&report);
+        let fat = report.bytes_per_connection.zip(self.bytes_max).is_some_and(|(bytes, most)| bytes > most);
+        Ok(if fat || report.alive < self.connections { Outcome::Failed } else { Outcome::Pass })
+    }
+
+    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
         if self.from >= self.connections {
             return Err(CommandError::Usage("--from is less than --connections".into()));
         }
@@ -73,15 +80,13 @@ impl Idle {
         let (from, to) = (readings[0], readings[1]);
         let grown = from.zip(to).map(|(from, to)| to.saturating_sub(from) as f64);
         let per_connection = grown.map(|grown| ratio(grown, (self.connections - self.from) as f64));
-        self.common.print(&Report {
+        Ok(Report {
             connections: self.connections,
             alive: sockets.len(),
             rss_from_bytes: from,
             rss_to_bytes: to,
             bytes_per_connection: per_connection,
-        });
-        let fat = per_connection.zip(self.bytes_max).is_some_and(|(bytes, most)| bytes > most);
-        Ok(if fat || sockets.len() < self.connections { Outcome::Failed } else { Outcome::Pass })
+        })
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn check(x: &mut Context) {
     x.refused("register: no name", post("auth/register").body(&nameless), Code::BadField, Some("username")).await;
     let weak = json!({"username": format!("{}w", me.username), "password": "password1"});
     x.refused("register: a weak password", post("auth/register").body(&weak), Code::BadField, Some("password")).await;
-    x.refused("register: not JSON", post("auth/register").text("{"), Code::BadField, Some("d")).await;
+    x.refused("register: not JSON", post("auth/register").text("{"), Code::BadFrame, None).await;
 
     let wrong = json!({"login": me.username, "password": "not-this-one-77"});
     x.refused("login: a wrong password", post("auth/login").body(&wrong), Code::Unauthenticated, None).await;
@@ -57,7 +57,11 @@ pub(super) async fn check(x: &mut Context) {
         equal("id", &user.id, &is_bob).and_then(|()| ensure(user.email.is_none(), "shows an e-mail address"))
     };
     x.call("users/{id}: somebody else", get(&format!("users/{is_bob}")), 200, other).await;
-    x.call("users?username=", get(&format!("users?username={}", x.bob.user.username)), 200, other).await;
+    let found = |list: &rest::List<rest::User>| match list.items.as_slice() {
+        [user] => other(user),
+        items => Err(format!("{} users of one name", items.len())),
+    };
+    x.call("users?username=", get(&format!("users?username={}", x.bob.user.username)), 200, found).await;
     let unknown = protocol::UserId([0; 16]);
     x.refused("users/{id}: nobody", get(&format!("users/{unknown}")), Code::NotFound, None).await;
     x.refused("users/me: no token", Call::new(Method::GET, "users/me"), Code::Unauthenticated, None).await;
@@ -115,7 +119,7 @@ pub(super) async fn check_endings(x: &mut Context) {
     x.call::<()>("auth/logout-others", call(Method::POST, "auth/logout-others"), 204, any).await;
     let wrong = json!({"old": "not-this-one-77", "new": "brand-new-secret-29"});
     let change = call(Method::POST, "auth/password").body(&wrong);
-    x.refused("auth/password: a wrong one", change, Code::Unauthenticated, None).await;
+    x.refused("auth/password: a wrong one", change, Code::BadField, Some("old")).await;
     let right = json!({"old": crowd::PASSWORD, "new": "brand-new-lantern-29"});
     x.call::<()>("auth/password", call(Method::POST, "auth/password").body(&right), 204, any).await;
     x.call::<()>("auth/logout", call(Method::POST, "auth/logout"), 204, any).await;

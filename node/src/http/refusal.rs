@@ -35,7 +35,9 @@ pub(crate) fn of(response: &mut Response) -> Option<Error> {
         return Some(error);
     }
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) {
+    // An answer in JSON is a handler's own, as that of `/ready`.
+    let is_written = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_written || !(status.is_client_error() || status.is_server_error()) {
         return None;
     }
     Some(match status {

@@ -1,20 +1,20 @@
-//! What sockets count, with handles made once. Only known words become labels.
+//! What sockets count, with handles made once. Only known words become labels. Frames from clients are counted by
+//! `actors`, which reads them.
 
 use metrics::{Counter, Gauge};
-use protocol::{close::CloseCode, request::Verb};
+use protocol::close::CloseCode;
 
 /// Types of frames from the server, as `protocol.md` lists them in its order of frequency.
 const SERVER_TYPES: &[&str] =
-    &["msg", "ok", "rcpt", "evt", "err", "typ", "pres", "head", "gap", "conv", "token", "bye", "ping"];
+    &["msg", "ok", "rcpt", "evt", "err", "typ", "pres", "head", "gap", "conv", "token", "bye", "ping", "other"];
 
 /// The handles.
 pub(super) struct Meters {
     connections: Gauge,
-    pub(super) opened: Counter,
+    opened: Counter,
     closed: Vec<(CloseCode, Counter)>,
     closed_by_client: Counter,
     lost: Counter,
-    frames_in: Vec<(&'static str, Counter)>,
     frames_out: Vec<(&'static str, Counter)>,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -33,10 +33,8 @@ pub(super) enum End {
 
 impl Meters {
     pub(super) fn new() -> Meters {
-        let frames = |dir: &'static str, kinds: &mut dyn Iterator<Item = &'static str>| {
-            let counter = |kind| metrics::counter!("starling_frames_total", "dir" => dir, "type" => kind);
-            kinds.map(|kind| (kind, counter(kind))).collect::<Vec<_>>()
-        };
+        let frames_out =
+            |kind: &&'static str| (*kind, metrics::counter!("starling_frames_total", "dir" => "out", "type" => *kind));
         let closed = |code: String| metrics::counter!("starling_connections_closed_total", "code" => code);
         Meters {
             connections: metrics::gauge!("starling_connections"),
@@ -44,8 +42,7 @@ impl Meters {
             closed: CloseCode::ALL.iter().map(|code| (*code, closed(u16::from(*code).to_string()))).collect(),
             closed_by_client: closed("client".to_owned()),
             lost: closed("lost".to_owned()),
-            frames_in: frames("in", &mut Verb::NAMES.iter().copied().chain(["pong", "other"])),
-            frames_out: frames("out", &mut SERVER_TYPES.iter().copied().chain(["other"])),
+            frames_out: SERVER_TYPES.iter().map(frames_out).collect(),
             bytes_in: metrics::counter!("starling_frame_bytes_total", "dir" => "in"),
             bytes_out: metrics::counter!("starling_frame_bytes_total", "dir" => "out"),
         }
@@ -58,8 +55,9 @@ impl Meters {
         OpenSocket(self.clone())
     }
 
-    pub(super) fn hello(result: &'static str) {
-        metrics::counter!("starling_hello_total", "result" => result).increment(1);
+    /// A socket that is refused before `actors` hear of it.
+    pub(super) fn refused(code: CloseCode) {
+        metrics::counter!("starling_hello_total", "result" => code.reason()).increment(1);
     }
 
     pub(super) fn closed(&self, end: End) {
@@ -76,10 +74,6 @@ impl Meters {
 
     pub(super) fn received(&self, message: &str) {
         self.bytes_in.increment(message.len() as u64);
-        for frame in protocol::request::split(message) {
-            let kind = if frame == protocol::push::PING { "pong" } else { kind(frame) };
-            count(&self.frames_in, kind);
-        }
     }
 
     pub(super) fn sent(&self, frame: &[u8]) {

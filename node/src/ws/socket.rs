@@ -116,46 +116,31 @@ struct Socket {
 impl Socket {
     /// Waits for the first frame and lets `actors` decide on it.
     async fn hello(&mut self, app: &App, verdict: Verdict) -> Result<Connection, Stop> {
+        let refuse = |code: CloseCode| {
+            Meters::refused(code);
+            Stop::from(code)
+        };
         let caller = match verdict {
             Verdict::Unknown => None,
             Verdict::Proved(caller) => Some(caller),
-            Verdict::Close(code) => {
-                Meters::hello("refused");
-                return Err(code.into());
-            }
+            Verdict::Close(code) => return Err(refuse(code)),
         };
         let deadline = Instant::now() + app.sockets.hello;
         let first = loop {
             match timeout_at(deadline, self.ws.next()).await {
-                Err(_) => {
-                    Meters::hello("late");
-                    return Err(CloseCode::HelloTimeout.into());
-                }
+                Err(_) => return Err(refuse(CloseCode::HelloTimeout)),
                 Ok(None) => return Err(Stop::Client),
                 Ok(Some(Err(error))) => return Err(error.into()),
                 Ok(Some(Ok(Message::Text(text)))) => break text,
-                Ok(Some(Ok(Message::Binary(_)))) => {
-                    Meters::hello("refused");
-                    return Err(CloseCode::ProtocolError.into());
-                }
+                Ok(Some(Ok(Message::Binary(_)))) => return Err(refuse(CloseCode::ProtocolError)),
                 Ok(Some(Ok(_))) => {}
             }
         };
         app.sockets.meters.received(&first);
         let patience = Duration::from_millis(REQUEST_DEADLINE_MS);
         match timeout(patience, app.starling.gateway.hello(&first, caller)).await {
-            Ok(Ok(connection)) => {
-                Meters::hello("ok");
-                Ok(connection)
-            }
-            Ok(Err(bye)) => {
-                Meters::hello("refused");
-                Err(Stop::Bye(bye))
-            }
-            Err(_) => {
-                Meters::hello("overloaded");
-                Err(CloseCode::Overloaded.into())
-            }
+            Ok(answer) => answer.map_err(Stop::Bye),
+            Err(_) => Err(refuse(CloseCode::Overloaded)),
         }
     }
 

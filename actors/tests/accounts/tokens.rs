@@ -30,6 +30,8 @@ async fn g14_a_replay_right_after_the_grace_ends_the_session() {
         let second = rig.refresh(&first.tokens.refresh_token).await.unwrap();
         rig.pass(21 * SECOND_MS);
         assert!(rig.refresh(&first.tokens.refresh_token).await.is_err());
+        assert_eq!(rig.ended(), [(first.session, CloseCode::SessionRevoked)]);
+        assert_eq!(rig.code(&second.access_token), Some(Code::Unauthenticated));
         assert!(rig.refresh(&second.refresh_token).await.is_err());
     }
 }
@@ -96,6 +98,16 @@ async fn g14_a_token_older_than_the_row_is_refused_even_if_the_token_store_went_
         rig.store.sessions.rotated(first.session, 4, now.last_seen_at, now.expires_at).await.unwrap();
         assert_eq!(rig.refresh(&first.tokens.refresh_token).await.unwrap_err().code, Code::Unauthenticated);
         assert_eq!(rig.ended(), [(first.session, CloseCode::SessionRevoked)]);
+    }
+}
+
+#[tokio::test]
+async fn g14_a_token_one_older_than_the_row_is_refused_where_the_token_store_still_takes_it() {
+    for rig in rigs(settings()).await {
+        let first = rig.register("grace").await;
+        let row = rig.store.sessions.session(first.session).await.unwrap().unwrap();
+        rig.store.sessions.rotated(first.session, 2, row.last_seen_at, row.expires_at).await.unwrap();
+        assert_eq!(rig.refresh(&first.tokens.refresh_token).await.unwrap_err().code, Code::Unauthenticated);
     }
 }
 

@@ -8,6 +8,8 @@ mod log;
 mod migrations;
 mod open;
 #[cfg(test)]
+mod outcomes;
+#[cfg(test)]
 mod plans;
 mod queue;
 mod row;

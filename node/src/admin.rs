@@ -101,6 +101,9 @@ impl Admin {
         if self.shutdown.is_draining() && !snapshot.unready.iter().any(|reason| reason == "draining") {
             snapshot.unready.insert(0, "draining".to_owned());
         }
+        if let Err(error) = self.app.world.store.health.ping().await {
+            snapshot.unready.push(error.to_string());
+        }
         Status {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

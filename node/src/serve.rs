@@ -208,7 +208,10 @@ fn reload(sources: Sources, level: logs::Level, tls: Option<Tls>) -> impl Fn() +
             tls.reload();
         }
         match config::load(&sources, config::environment()) {
-            Ok(loaded) => level.set(&loaded.config.log_level),
+            Ok(loaded) => {
+                level.set(&loaded.config.log_level);
+                tracing::info!(level = loaded.config.log_level, "log level read again");
+            }
             Err(mistakes) => {
                 for mistake in mistakes {
                     tracing::error!(%mistake, "the configuration has a mistake; the log level stays");

@@ -224,11 +224,16 @@ async fn run(shared: Arc<Shared>) {
             return;
         }
         shared.state.send_replace(State::Away);
-        failures = if started.elapsed() > HEALTHY { 0 } else { failures + 1 };
-        let longest = BACKOFF_FIRST.saturating_mul(1 << (failures - 1).clamp(0, 10)).min(BACKOFF_MAX);
-        let jitter = Duration::from_millis(random.below(u64::try_from(longest.as_millis()).unwrap_or(0)));
-        tokio::time::sleep(jitter.max(after)).await;
+        failures = if started.elapsed() > HEALTHY { 0 } else { failures };
+        tokio::time::sleep(pause(failures, &mut random).max(after)).await;
+        failures = failures.saturating_add(1);
     }
+}
+
+/// Full jitter: anything up to a bound that doubles with each failure in a row.
+fn pause(failures: u32, random: &mut Random) -> Duration {
+    let longest = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
+    Duration::from_millis(random.below(u64::try_from(longest.as_millis()).unwrap_or(0)))
 }
 
 /// Connects and syncs; only then the device counts as live.
@@ -353,6 +358,21 @@ async fn fill(shared: &Shared, handle: &Handle, c: ConversationId) -> Result<(),
                 tokio::time::sleep(Duration::from_millis(after_ms.unwrap_or(100))).await;
             }
             Err(failed) => return Err(failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_jittered_up_to_a_bound_that_doubles_to_thirty_seconds() {
+        let mut random = Random::seeded(1);
+        for (failures, bound) in [(0, 500), (1, 1000), (5, 16_000), (6, 30_000), (u32::MAX, 30_000)] {
+            let pauses: Vec<u128> = (0..200).map(|_| pause(failures, &mut random).as_millis()).collect();
+            assert!(pauses.iter().all(|ms| *ms < bound), "{failures}: {pauses:?}");
+            assert!(pauses.iter().any(|ms| *ms > bound / 2) && pauses.iter().any(|ms| *ms < bound / 2));
         }
     }
 }

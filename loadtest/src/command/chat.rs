@@ -80,6 +80,8 @@ pub(crate) struct Report {
     /// Sends that ended without `ok`, by code; `unknown` never got an answer.
     errors: BTreeMap<String, u64>,
     generator_lag_ms: Percentiles,
+    /// Devices that still lacked something long after the last send.
+    unsettled: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_us_per_send: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +112,7 @@ impl Chat {
         }
         Ok(match verdict.or(report.verdict) {
             Some(verdict) if !verdict.violations.is_empty() => Outcome::Failed,
+            _ if report.unsettled > 0 => Outcome::Failed,
             _ if report.generator_lag_ms.p99 > LAG_MS_MAX => Outcome::TooSlow,
             _ => Outcome::Pass,
         })
@@ -137,6 +140,7 @@ impl Chat {
             (Some(server), Some(before)) => Some((server.cpu_us()? - before) as f64),
             _ => None,
         };
+        let unsettled = if self.check { self.settle(&rest, &run, &owners).await? } else { 0 };
         let verdict = if self.check { Some(self.judge(&rest, &run, &recorders, &owners).await?) } else { None };
         let errors = run.errors.lock().expect("nobody panics while holding it").clone();
         Ok(Report {
@@ -147,6 +151,7 @@ impl Chat {
             errors,
             generator_lag_ms: lag.percentiles(),
             cpu_us_per_send: cpu.map(|cpu| ratio(cpu, acked as f64)),
+            unsettled,
             verdict,
         })
     }
@@ -203,18 +208,24 @@ impl Chat {
         Ok((Arc::new(run), recorders, owners))
     }
 
-    /// Waits until everybody has everything, reads the logs back, decides.
-    async fn judge(
-        &self, rest: &Rest, run: &Run, recorders: &[Recorder], owners: &[usize],
-    ) -> Result<checker::Verdict, CommandError> {
+    /// Waits until everybody has everything; says how many never got it.
+    async fn settle(&self, rest: &Rest, run: &Run, owners: &[usize]) -> Result<usize, CommandError> {
+        let mut unsettled = 0;
         for ((c, members), owner) in run.groups.iter().zip(owners) {
             let device = &run.devices[*owner];
             device.live(SEND_WITHIN).await?;
             let head = read_log(rest, &device.access_token(), *c, "settle").await?.head;
             for member in members {
-                run.devices[*member].settle(*c, head, SETTLE_WITHIN).await;
+                unsettled += usize::from(!run.devices[*member].settle(*c, head, SETTLE_WITHIN).await);
             }
         }
+        Ok(unsettled)
+    }
+
+    /// Reads the logs back and decides.
+    async fn judge(
+        &self, rest: &Rest, run: &Run, recorders: &[Recorder], owners: &[usize],
+    ) -> Result<checker::Verdict, CommandError> {
         let mut history = History::default();
         for recorder in recorders {
             history.records.append(&mut recorder.take());

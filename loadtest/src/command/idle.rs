@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use loadtest::Socket;
-use protocol::push::PING;
+use protocol::{push::PING, rest::SignedIn};
 use serde::Serialize;
 
 use super::{
@@ -52,20 +52,23 @@ pub(crate) struct Report {
 
 impl Idle {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
-        let report = self.measure().await?;
+        let (_, rest) = self.common.server()?;
+        // before the first reading, so that no sign-up falls between the two
+        let users = crowd::users(&rest, self.connections).await?;
+        let report = self.measure(&users).await?;
         self.common.print(&report);
         let fat = report.bytes_per_connection.zip(self.bytes_max).is_some_and(|(bytes, most)| bytes > most);
         Ok(if fat || report.alive < self.connections { Outcome::Failed } else { Outcome::Pass })
     }
 
-    pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
+    /// One connection for each of `users`. What signing them up left free in the server's heap would be used again by
+    /// the connections: `bench` starts the server anew in between.
+    pub(crate) async fn measure(&self, users: &[SignedIn]) -> Result<Report, CommandError> {
         if self.from >= self.connections {
             return Err(CommandError::Usage("--from is less than --connections".into()));
         }
-        let (target, rest) = self.common.server()?;
+        let (target, _) = self.common.server()?;
         let server = self.pid.map(Process);
-        // before the first reading, so that no sign-up falls between the two
-        let users = crowd::users(&rest, self.connections).await?;
         let mut sockets = tokio::task::JoinSet::new();
         let mut readings = Vec::new();
         for (number, user) in users.iter().enumerate() {

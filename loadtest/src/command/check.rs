@@ -1,6 +1,6 @@
 //! `starling-load check`: the verdict on recorded histories.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{collections::BTreeMap, fs::File, io::BufReader, path::PathBuf};
 
 use clap::Args;
 use loadtest::{History, checker};
@@ -42,7 +42,7 @@ pub(crate) fn print(verdict: &checker::Verdict) {
     for violation in verdict.violations.iter().take(SHOWN_MAX) {
         println!("violated {violation}");
     }
-    let (n, counts) = (verdict.violations.len(), verdict.counts);
+    let counts = verdict.counts;
     println!(
         "checked: {} sent, {} acked, {} refused, {} unknown, {} delivered ({} repeated), {} fetched, {} in logs",
         counts.sent,
@@ -54,5 +54,10 @@ pub(crate) fn print(verdict: &checker::Verdict) {
         counts.fetched,
         counts.logged
     );
-    println!("{}", if n == 0 { "every promise kept".to_owned() } else { format!("{n} violations") });
+    let mut by_promise = BTreeMap::new();
+    for violation in &verdict.violations {
+        *by_promise.entry(violation.promise).or_insert(0_u64) += 1;
+    }
+    let broken: Vec<String> = by_promise.iter().map(|(promise, n)| format!("{promise:?} {n} times")).collect();
+    println!("{}", if broken.is_empty() { "every promise kept".to_owned() } else { broken.join(", ") });
 }

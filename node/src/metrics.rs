@@ -82,6 +82,14 @@ pub(crate) fn descriptors_max() -> Option<usize> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// Raises what this process may open to what the system lets it: the customary 1,024 are for programs that `select`.
+pub(crate) fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, fewer connections are taken.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn describe() {
     metrics::describe_gauge!("starling_connections", "open WebSockets that said hello");
     metrics::describe_gauge!("starling_sockets", "open connections of clients, of any kind");

@@ -98,7 +98,7 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
 
     let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
     say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
-    tracing::info!(node, start_ms = started.elapsed().as_millis(), "ready");
+    tracing::info!(node, start_ms = started.elapsed().as_secs_f64() * 1e3, "ready");
     if std::io::stderr().is_terminal() {
         welcome(&format!("{scheme}://{client_at}"));
     }
@@ -114,7 +114,9 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     while admission.open() > 0 && closed.elapsed() < CLOSING_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    save(&clock);
+    if let Err(error) = clock.save() {
+        tracing::warn!(%error, "cannot write the clock's mark");
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -175,6 +177,7 @@ fn settings(config: &Config, data: &DataDir) -> Result<Settings, String> {
 
 /// The configured number, or fewer if the process may not open as many descriptors.
 fn connections_max(config: &Config) -> usize {
+    metrics::raise_descriptors();
     let wanted = config.limits_connections;
     let Some(descriptors) = metrics::descriptors_max() else { return wanted };
     let room = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
@@ -187,17 +190,17 @@ fn connections_max(config: &Config) -> usize {
 /// Writes the clock's mark and shows how far it is ahead of the machine's.
 async fn keep_time(clock: Arc<SteadyClock>) {
     let mut every = tokio::time::interval(crate::world::MARK_INTERVAL);
+    let mut failing = false;
     loop {
         every.tick().await;
+        ::metrics::gauge!("starling_clock_ahead_seconds").set(clock.ahead().as_secs_f64());
         let clock = clock.clone();
-        let _ = tokio::task::spawn_blocking(move || save(&clock)).await;
-    }
-}
-
-fn save(clock: &SteadyClock) {
-    ::metrics::gauge!("starling_clock_ahead_seconds").set(clock.ahead().as_secs_f64());
-    if let Err(error) = clock.save() {
-        tracing::warn!(%error, "cannot write the clock's mark; a clock set back before the next start would show");
+        let Ok(saved) = tokio::task::spawn_blocking(move || clock.save()).await else { return };
+        // A full disk stays full for a while: one line is enough.
+        if let (Err(error), false) = (&saved, failing) {
+            tracing::warn!(%error, "cannot write the clock's mark; a clock set back before the next start would show");
+        }
+        failing = saved.is_err();
     }
 }
 

@@ -66,6 +66,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "metrics-exporter-prometheus",
             "mimalloc",
             "protocol",
+            "rustix",
             "rustls",
             "serde",
             "serde_json",

@@ -30,9 +30,17 @@ impl FromRequestParts<App> for Signed {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Signed, Refusal> {
         let Open(from) = address(parts)?;
         let token = bearer(parts).ok_or_else(|| Error::new(Code::Unauthenticated, "an access token is needed"))?;
-        let caller = app.starling.accounts.authenticate(token)?;
-        app.starling.accounts.throttle(Some(&caller), from).await?;
-        Ok(Signed(caller))
+        match app.starling.accounts.authenticate(token) {
+            Ok(caller) => {
+                app.starling.accounts.throttle(Some(&caller), from).await?;
+                Ok(Signed(caller))
+            }
+            // A bad token costs a signature check: its address pays.
+            Err(error) => {
+                app.starling.accounts.throttle(None, from).await?;
+                Err(error.into())
+            }
+        }
     }
 }
 

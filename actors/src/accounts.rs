@@ -287,6 +287,8 @@ fn failed(error: storage::Error) -> Error {
             Error::new(Code::Unavailable, "the store of accounts is away; nothing was changed")
         }
         storage::Error::Unknown(_) => Error::new(Code::Timeout, "the store of accounts did not answer in time"),
-        storage::Error::Corrupt(_) => Error::new(Code::Internal, "the store of accounts could not be read"),
+        storage::Error::Corrupt(_) | storage::Error::Duplicate => {
+            Error::new(Code::Internal, "the store of accounts could not be read")
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Entity for State {
             Action::Store(job) => {
                 let (me, context) = (me.clone(), context.clone());
                 tokio::spawn(async move {
-                    let answer = ask(me.key(), job, &context).await;
+                    let answer = ask(me.key(), job, context.me, &context.store).await;
                     me.tell(Input::Store(answer));
                 });
                 Performed::Done
@@ -77,13 +77,13 @@ impl Entity for State {
     }
 }
 
-async fn ask(c: ConversationId, job: Job, context: &Context) -> Answer {
-    let (log, directory) = (&context.store.log, &context.store.directory);
+async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Answer {
+    let (log, directory) = (&store.log, &store.directory);
     match job {
         Job::Peek(user) => Answer::Peeked(user, directory.member(c, user).await.map(|row| row.is_some())),
-        Job::Create(events) => Answer::Created(log.create(c, context.me, &events).await),
-        Job::Claim { tail_from } => Answer::Claimed(log.claim(c, context.me, tail_from).await),
-        Job::Load(epoch) => Answer::Loaded(epoch, load(c, &context.store).await),
+        Job::Create(events) => Answer::Created(log.create(c, me, &events).await),
+        Job::Claim { tail_from } => Answer::Claimed(log.claim(c, me, tail_from).await),
+        Job::Load(epoch) => Answer::Loaded(epoch, load(c, store).await),
         Job::Find(by, cid, epoch) => {
             let found = log.find(c, by, &cid).await;
             Answer::Found(by, cid, epoch, found)

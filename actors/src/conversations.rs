@@ -40,6 +40,7 @@ pub(crate) fn store_failed(error: &storage::Error) -> Error {
     match error {
         storage::Error::Refused(_) => Error::new(Code::Unavailable, "the store is away; try again").after_ms(500),
         storage::Error::Unknown(_) => Error::new(Code::Timeout, "the store did not say in time").after_ms(500),
+        storage::Error::Duplicate => Error::new(Code::Conflict, "stored already under this client id"),
         storage::Error::Corrupt(what) => {
             tracing::error!(what, "the store holds something unreadable");
             Error::new(Code::Internal, "the store holds something unreadable; the operator has been told")

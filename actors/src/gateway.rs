@@ -92,7 +92,10 @@ impl Gateway {
         let mut frames = request::split(message);
         let first = frames.next().unwrap_or_default();
         let (id, hello) = match request::decode(first) {
-            Ok(Incoming::Request { id, verb: Verb::Hello(hello) }) => (id, hello),
+            Ok(Incoming::Request { id, verb: Verb::Hello(hello) }) => {
+                hello.check().map_err(|error| bye(CloseCode::ProtocolError, error.message))?;
+                (id, hello)
+            }
             Ok(_) => return Err(bye(CloseCode::ProtocolError, "the first frame must be `hello`")),
             Err(Bad::Undecodable(error) | Bad::Refused { error, .. }) => {
                 return Err(bye(

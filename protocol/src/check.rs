@@ -79,7 +79,11 @@ impl Page {
 }
 
 impl Hello {
-    fn check(&self) -> Result<(), Error> {
+    /// Checks what a client says of itself.
+    ///
+    /// # Errors
+    /// [`Code::BadField`] that names the field.
+    pub fn check(&self) -> Result<(), Error> {
         if let Some(app) = &self.app {
             at_most("app", app.chars().count(), limits::APP_CHARS_MAX)?;
         }

@@ -35,7 +35,7 @@ impl Meters {
     pub(crate) fn count<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &outcome {
             match error {
-                Error::Refused(_) => self.refused.increment(1),
+                Error::Refused(_) | Error::Duplicate => self.refused.increment(1),
                 Error::Unknown(_) => self.unknown.increment(1),
                 Error::Corrupt(_) => self.corrupt.increment(1),
             }

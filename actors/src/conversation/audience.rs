@@ -170,8 +170,8 @@ impl Audience {
             self.members.extend(joined);
             self.plan = None;
         }
-        if let Some(view) = event.view(self.id) {
-            self.fan_out(event, requester, push::event(&view), out);
+        if let Some(frame) = frame_of(self.id, event) {
+            self.fan_out(event, requester, frame, out);
         }
         for user in joined {
             self.tell_list(*user, true, event.seq, out);
@@ -283,6 +283,15 @@ impl Audience {
             let conversation = self.id;
             out.push(Telling::Mail(Mail::Presence(slice, ToPresence::WatchMembers { conversation, users })));
         }
+    }
+}
+
+/// What everybody is sent; `None` for what nobody is shown.
+fn frame_of(c: ConversationId, event: &Event) -> Option<bytes::Bytes> {
+    if event.body.is_post() {
+        push::message(c, event.seq, event.post_no, event.by, event.cid.as_ref(), event.at, &event.body.encode())
+    } else {
+        event.view(c).map(|view| push::event(&view))
     }
 }
 

@@ -134,6 +134,9 @@ impl State {
     }
 
     fn request(&mut self, id: Option<u32>, verb: Verb, now: Now, out: &mut Vec<Action>) {
+        if let Err(error) = verb.check(self.limits.text_chars) {
+            return out.push(Action::Answer(id, Err(error)));
+        }
         match verb {
             Verb::Hello(_) => {
                 let error =
@@ -148,10 +151,7 @@ impl State {
             Verb::Sync(sync) if self.registered => out.push(Action::Job(Job::Sync(id, sync))),
             Verb::Sync(sync) => self.syncs.push((id, sync)),
             // a page that nobody wants is not read
-            Verb::Hist(hist) => out.extend(id.map(|id| match hist.page.check() {
-                Ok(()) => Action::Job(Job::Hist(id, hist)),
-                Err(error) => Action::Answer(Some(id), Err(error)),
-            })),
+            Verb::Hist(hist) => out.extend(id.map(|id| Action::Job(Job::Hist(id, hist)))),
             Verb::Read(mark) => self.mark(id, mark, true, out),
             Verb::Ack(mark) => self.mark(id, mark, false, out),
             Verb::Typ(typ) => {
@@ -159,20 +159,11 @@ impl State {
                 out.push(Action::Send(Mail::Conversation(typ.c, mail)));
                 out.push(Action::Answer(id, Ok(())));
             }
-            Verb::Pres(pres) if pres.state == Presence::Offline => {
-                let error = Error::field("state", "`online` or `away`; being offline is said by closing the socket");
-                out.push(Action::Answer(id, Err(error)));
-            }
             Verb::Pres(pres) => {
                 self.appearance = pres.state;
                 let mail = ToPresence::Appear(self.caller.user, self.at, pres.state);
                 out.push(Action::Send(Mail::Presence(Slice::of(self.caller.user), mail)));
                 out.push(Action::Answer(id, Ok(())));
-            }
-            Verb::Watch(watch) if watch.users.len() > protocol::limits::WATCH_USERS_MAX => {
-                let max = protocol::limits::WATCH_USERS_MAX;
-                let error = Error::field("users", format!("at most {max} users can be watched"));
-                out.push(Action::Answer(id, Err(error)));
             }
             Verb::Watch(watch) => out.push(Action::Job(Job::Watch(id, watch.users))),
             Verb::Open(target) => {
@@ -188,7 +179,6 @@ impl State {
     }
 
     fn send(&mut self, id: Option<u32>, send: Send, now: Now, out: &mut Vec<Action>) -> Result<(), Error> {
-        send.post.check(self.limits.text_chars)?;
         self.take_send(now.mono)?;
         let request_hash = crate::conversations::hash("post", &send.post);
         let submission = Submission {

@@ -157,7 +157,13 @@ fn append(
     if (place.epoch, place.head.seq) != (epoch, head) {
         return Ok(Appended::Fenced { epoch: place.epoch, owner: place.owner, head: place.head.seq });
     }
-    let head = extend(connection, &place, events, changes)?;
+    let head = extend(connection, &place, events, changes).map_err(|fail| match fail {
+        // the place is ours alone, so only the index of client ids can object
+        Fail::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            Fail::Store(Error::Duplicate)
+        }
+        other => other,
+    })?;
     Ok(Appended::Applied { settled: head.settled })
 }
 

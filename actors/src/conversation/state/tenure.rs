@@ -1,0 +1,259 @@
+//! Beginning, claiming, repairing and losing a log.
+
+use protocol::{
+    Code, Epoch, Error, Kind, Seq, UserId,
+    peer::{Change, Done, Outcome},
+};
+use storage::log::{Claimed, Created, Head, Tenancy};
+
+use super::{
+    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Wish, answer, extract,
+    give_up, stored, timeout, unavailable,
+};
+use crate::{
+    conversation::{
+        audience::Audience,
+        recent::Recent,
+        roster::{Roster, no_such_conversation},
+    },
+    entities::Now,
+};
+
+impl State {
+    pub(super) fn create(&mut self, wish: Wish, now: Now, out: &mut Vec<Action>) {
+        let Change::Create { kind, title, members } = wish.what.change.clone() else { return };
+        (self.epoch, self.made) = (Epoch(1), 0);
+        self.loading = false;
+        let body = protocol::Body::Create(protocol::event::Create { conversation_kind: kind, title, members });
+        let event = self.event(&wish.what, body, Seq(1), 0, now.wall);
+        out.push(Action::Store(Job::Create(vec![event.clone()])));
+        self.stage = Stage::Creating(Box::new((wish, event)));
+    }
+
+    pub(super) fn created(&mut self, result: Result<Created, storage::Error>, now: Now, out: &mut Vec<Action>) {
+        let Stage::Creating(creating) = std::mem::replace(&mut self.stage, Stage::Cold) else { return };
+        let (mut wish, event) = *creating;
+        match result {
+            Ok(Created::Created { head }) => {
+                self.failures = 0;
+                self.head = head;
+                self.recent = Recent::from_tail(Seq(0), std::slice::from_ref(&event));
+                self.audience = Audience::new(self.id, Seq(0));
+                if let Change::Create { kind, title, members } = &wish.what.change {
+                    self.roster = Some(Roster::created(*kind, title.clone(), members));
+                }
+                self.stage = Stage::Ready;
+                self.stored(vec![(event, wish.what.requester)], now, out);
+            }
+            Ok(Created::Exists) if matches!(wish.what.change, Change::Create { kind: Kind::Direct, .. }) => {
+                answer(wish.what.requester, Outcome::Done(Done::Unchanged), out);
+            }
+            // made by an earlier attempt, or by somebody else under the same id: the log's dedupe knows
+            Ok(Created::Exists) => {
+                (wish.exists, wish.peek, wish.index) = (true, Peek::Known, Index::NotAsked);
+                self.put_back(wish);
+            }
+            Err(storage::Error::Unknown(_)) if now.mono.duration_since(wish.since) < STORE_DEADLINE => {
+                wish.unknown = true;
+                self.put_back(wish);
+                self.pause(now);
+            }
+            Err(error) => {
+                wish.unknown |= matches!(error, storage::Error::Unknown(_));
+                give_up(&wish, out);
+                self.pause(now);
+            }
+        }
+    }
+
+    pub(super) fn peeked(&mut self, user: UserId, result: Result<bool, storage::Error>, out: &mut Vec<Action>) {
+        let peeking = |w: &Wish| w.what.by == user && w.peek == Peek::Asked;
+        match result {
+            Ok(true) => self.waiting.iter_mut().filter(|w| peeking(w)).for_each(|w| w.peek = Peek::Known),
+            Ok(false) => {
+                // never was a member: the member row alone is enough to say so
+                for wish in extract(&mut self.waiting, peeking) {
+                    answer(wish.what.requester, Outcome::Refused(no_such_conversation().into()), out);
+                }
+            }
+            Err(_) => extract(&mut self.waiting, peeking).iter().for_each(|wish| give_up(wish, out)),
+        }
+    }
+
+    pub(super) fn claimed(&mut self, result: Result<Claimed, storage::Error>, now: Now, out: &mut Vec<Action>) {
+        if !matches!(self.stage, Stage::Claiming) {
+            return;
+        }
+        self.stage = Stage::Cold;
+        let label = match &result {
+            Ok(Claimed::Claimed(_)) => "claimed",
+            Ok(Claimed::NotFound) => "not_found",
+            Err(error) => error.kind(),
+        };
+        metrics::counter!("starling_claims_total", "result" => label).increment(1);
+        match result {
+            Ok(Claimed::Claimed(tenancy)) => self.begin_tenancy(tenancy, now, out),
+            Ok(Claimed::NotFound) => {
+                for wish in self.waiting.drain(..).chain(self.limbo.drain(..).map(|(wish, _)| wish)) {
+                    answer(wish.what.requester, Outcome::Refused(no_such_conversation().into()), out);
+                }
+                self.limbo_from = None;
+            }
+            Err(error) => {
+                if !matches!(error, storage::Error::Unknown(_)) {
+                    self.waiting.drain(..).for_each(|wish| give_up(&wish, out));
+                }
+                self.pause(now);
+            }
+        }
+    }
+
+    pub(super) fn begin_tenancy(&mut self, tenancy: Tenancy, now: Now, out: &mut Vec<Action>) {
+        let Tenancy { epoch, head, tail } = tenancy;
+        self.failures = 0;
+        (self.epoch, self.made, self.loading) = (epoch, 0, false);
+        let before = std::mem::replace(&mut self.head, head);
+        let reach = tail.first().map_or(head.seq, |first| Seq(first.seq.0 - 1));
+        self.recent = Recent::from_tail(reach, &tail);
+        self.unsettled = tail.iter().filter(|e| e.seq > head.settled).cloned().collect();
+
+        let mut requesters = Vec::new();
+        for (mut wish, id) in self.limbo.drain(..).rev() {
+            if let Some(event) = tail.iter().find(|event| event.id == id) {
+                metrics::counter!("starling_append_unknown_total", "resolved" => "applied").increment(1);
+                requesters.push((event.seq, wish.what.requester));
+                continue;
+            }
+            metrics::counter!("starling_append_unknown_total", "resolved" => "not_applied").increment(1);
+            // never will be by that append: like a new one, if anybody still waits
+            wish.index = Index::NotAsked;
+            if wish.what.requester.is_some() {
+                self.waiting.push_front(wish);
+            }
+        }
+        self.limbo_from = None;
+        self.unasked = self.waiting.len();
+        let requester_of = |seq| requesters.iter().find(|(s, _)| *s == seq).and_then(|(_, r)| *r);
+
+        if self.continues {
+            for event in tail.into_iter().filter(|event| event.seq > before.seq) {
+                if let Some(roster) = &mut self.roster {
+                    roster.apply(&event);
+                }
+                self.held.push_back((event.clone(), requester_of(event.seq)));
+            }
+        } else {
+            self.roster = None;
+            for (seq, requester) in requesters {
+                if let Some(event) = tail.iter().find(|event| event.seq == seq) {
+                    answer(requester, stored(event.seq, event.post_no, event.at, false), out);
+                }
+            }
+        }
+        self.stage = Stage::Repairing;
+        self.repaired(now, out);
+    }
+
+    /// Goes on once nothing of the tail is unsettled.
+    pub(super) fn repaired(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.unsettled.is_empty() {
+            return;
+        }
+        if self.continues {
+            self.continues = false;
+            self.stage = Stage::Ready;
+            self.release(now, out);
+        } else {
+            self.stage = Stage::Loading;
+            self.loading = true;
+            out.push(Action::Store(Job::Load(self.epoch)));
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self, epoch: Epoch, result: Result<Option<(Roster, Head)>, storage::Error>, now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if epoch != self.epoch {
+            return; // asked before the log was claimed (again)
+        }
+        self.loading = false;
+        match result {
+            Ok(Some((roster, head))) => {
+                match self.stage {
+                    Stage::Loading => self.stage = Stage::Ready,
+                    Stage::Cold => self.head = head,
+                    _ => return,
+                }
+                let mut telling = Vec::new();
+                let mut audience = Audience::new(self.id, self.head.seq);
+                std::mem::swap(&mut self.audience, &mut audience);
+                self.audience.load(roster.members.keys().copied(), &mut telling);
+                out.extend(telling.into_iter().map(Action::Tell));
+                self.roster = Some(roster);
+            }
+            Ok(None) => {
+                self.stage = Stage::Cold;
+                self.typing.clear();
+                let gone = || Outcome::Refused(no_such_conversation().into());
+                self.waiting.drain(..).for_each(|wish| answer(wish.what.requester, gone(), out));
+                self.marks.take_waiting().iter().for_each(|request| answer(request.requester, gone(), out));
+                out.push(Action::StopIfIdle);
+                self.parting = true;
+            }
+            Err(_) => {
+                if matches!(self.stage, Stage::Loading) {
+                    self.stage = Stage::Cold;
+                    self.waiting.drain(..).for_each(|wish| give_up(&wish, out));
+                }
+                self.typing.clear();
+                for request in self.marks.take_waiting() {
+                    answer(request.requester, unavailable(), out);
+                }
+                self.pause(now);
+            }
+        }
+    }
+
+    /// The log must be claimed again. `continues`: nobody else was seen to own it, so what is known of it still holds.
+    pub(super) fn lose(&mut self, continues: bool, out: &mut Vec<Action>) {
+        (self.stage, self.continues, self.loading) = (Stage::Cold, continues, false);
+        self.unsettled.clear();
+        for (wish, _) in std::mem::take(&mut self.refusing).into_iter().rev() {
+            self.waiting.push_front(wish);
+        }
+        for wish in &mut self.waiting {
+            wish.peek = Peek::Known;
+        }
+        self.unasked = self.waiting.len();
+        if !continues {
+            self.roster = None;
+            // stored, but who comes next writes the member rows and tells; the same request again is answered with it
+            for (_, requester) in std::mem::take(&mut self.held) {
+                answer(requester, timeout(), out);
+            }
+        }
+    }
+
+    pub(super) fn put_back(&mut self, wish: Wish) {
+        self.waiting.push_front(wish);
+        self.unasked = self.waiting.len();
+    }
+
+    /// Another node owns the log: its owner is to be asked, and not be claimed from at once.
+    pub(super) fn deposed(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.lose(false, out);
+        let moved: Outcome =
+            Outcome::Refused(Error::new(Code::Moved, "another node owns this conversation now").into());
+        for wish in self.waiting.drain(..) {
+            answer(wish.what.requester, if wish.unknown { timeout() } else { moved.clone() }, out);
+        }
+        self.retry_at = Some(now.mono + NO_DUEL);
+    }
+
+    pub(super) fn pause(&mut self, now: Now) {
+        let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        self.failures += 1;
+        self.retry_at = Some(now.mono + pause);
+    }
+}

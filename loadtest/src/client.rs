@@ -124,7 +124,8 @@ pub(crate) enum Out {
 #[derive(Default)]
 pub(crate) struct Pending {
     next_id: AtomicU64,
-    waiting: Mutex<HashMap<u32, Waiting>>,
+    /// `None` once the socket has ended: nobody would answer any more.
+    waiting: Mutex<Option<HashMap<u32, Waiting>>>,
 }
 
 pub(crate) struct Waiting {
@@ -174,7 +175,7 @@ impl Client {
         let (sink, stream) = stream.split();
         let (out, from_handles) = mpsc::channel(OUTBOUND_FRAMES_MAX);
         let (to_consumer, pushes) = mpsc::unbounded_channel();
-        let pending = Arc::new(Pending { next_id: AtomicU64::new(2), waiting: Mutex::default() });
+        let pending = Arc::new(Pending { next_id: AtomicU64::new(2), waiting: Mutex::new(Some(HashMap::new())) });
         let handle = Handle { out, pending, journal };
         let writer = tokio::spawn(write(sink, from_handles)).abort_handle();
         let reader = tokio::spawn(reader::read(stream, handle.clone(), to_consumer, writer)).abort_handle();
@@ -276,12 +277,11 @@ impl Handle {
         let text = verb.encode(Some(id));
         let place = self.out.reserve().await.map_err(|_| Failed::Lost("the socket ended".into()))?;
         let (reply, answer) = oneshot::channel();
-        self.pending.lock().insert(id, Waiting { reply, about: self.about(verb) });
+        match &mut *self.pending.lock() {
+            Some(waiting) => waiting.insert(id, Waiting { reply, about: self.about(verb) }),
+            None => return Err(Failed::Lost("the socket ended".into())),
+        };
         place.send(Out::Text(text));
-        // the reader may have ended between the reservation and the entry: nobody else would answer then
-        if self.out.is_closed() {
-            reader::forget(self, "the socket ended");
-        }
         Ok(answer)
     }
 
@@ -304,7 +304,7 @@ impl Handle {
 }
 
 impl Pending {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Waiting>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u32, Waiting>>> {
         self.waiting.lock().expect("nobody panics while holding it")
     }
 }

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use loadtest::{Rest, RestFailed, Target, client::ConnectFailed, client::Failed, target::TargetError};
+use loadtest::{Rest, RestFailed, Target, client::ConnectFailed, client::Failed, crowd, target::TargetError};
 use serde::Serialize;
 
 mod bench;
 mod chat;
 mod check;
-mod crowd;
 mod echo;
 mod fanout;
 mod figures;

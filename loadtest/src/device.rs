@@ -25,8 +25,8 @@ use crate::{
     timeline::Timeline,
 };
 
-/// The longest wait before another try.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The longest wait before another try, as the protocol has it.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The longest first wait; doubles with every failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// A connection that lived this long starts the back-off anew.
@@ -48,6 +48,8 @@ pub struct Setup {
     pub signed_in: SignedIn,
     /// Tells it from the user's others.
     pub device: DeviceId,
+    /// The longest wait before another try: [`BACKOFF_MAX`], or less where a server is ended many times a minute.
+    pub backoff_max: Duration,
     /// Writes down what happens, for the checker.
     pub recorder: Option<Recorder>,
     /// Called with every event the device did not have yet.
@@ -225,7 +227,7 @@ async fn run(shared: Arc<Shared>) {
         }
         shared.state.send_replace(State::Away);
         failures = if started.elapsed() > HEALTHY { 0 } else { failures };
-        tokio::time::sleep(pause(failures, &mut random).max(after)).await;
+        tokio::time::sleep(pause(failures, &mut random).min(shared.setup.backoff_max).max(after)).await;
         failures = failures.saturating_add(1);
     }
 }

@@ -6,8 +6,10 @@
 
 pub mod checker;
 pub mod client;
+pub mod crowd;
 pub mod device;
 pub mod history;
+pub mod proxy;
 pub mod random;
 pub mod readback;
 pub mod rest;

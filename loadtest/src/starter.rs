@@ -2,12 +2,16 @@
 //! as a test wants. Knows the command line and the ready line only; never what is inside.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Error, Read, Result},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use crate::random::Random;
 
 /// A node must be ready within this, even on a busy machine and unoptimised.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,13 +21,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Starter {
     binary: PathBuf,
     data_dir: PathBuf,
+    through: Vec<String>,
     set: Vec<(String, String)>,
 }
 
 impl Starter {
     /// A node of `binary` in `data_dir`, on free ports of 127.0.0.1, with cheap password hashes.
     pub fn new(binary: impl Into<PathBuf>, data_dir: impl Into<PathBuf>) -> Starter {
-        let starter = Starter { binary: binary.into(), data_dir: data_dir.into(), set: Vec::new() };
+        let (binary, data_dir) = (binary.into(), data_dir.into());
+        let starter = Starter { binary, data_dir, through: Vec::new(), set: Vec::new() };
         ["listen.client", "listen.admin", "listen.peer"]
             .iter()
             .fold(starter, |starter, key| starter.set(key, "127.0.0.1:0"))
@@ -38,11 +44,33 @@ impl Starter {
         self
     }
 
+    /// Run by another program that becomes it, such as `nsenter` or `env`, so that the process stays the node's.
+    #[must_use]
+    pub fn through(mut self, program: &[&str]) -> Starter {
+        self.through = program.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// On ports that it finds free again after a restart: below those which the system hands out to whoever connects.
+    /// A client that tries to come back would sooner or later be given the node's own port, and meet itself there.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn keeping_ports(self) -> Result<Starter> {
+        let mut random = Random::unseeded();
+        ["listen.client", "listen.admin"].iter().try_fold(self, |starter, key| {
+            let mut free = (0..100).filter_map(|_| TcpListener::bind(("127.0.0.1", random_port(&mut random))).ok());
+            let free = free.next().ok_or_else(|| Error::other("no port is free"))?.local_addr()?;
+            Ok(starter.set(key, free))
+        })
+    }
+
     /// The command, to be run to its end when a test wants its output or a refusal. Nothing of this process's
     /// environment or directory decides what it does.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.args(arguments).args(["--config", "/dev/null"]);
+        let mut words = self.through.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(arguments).args(["--config", "/dev/null"]);
         command.arg("--set").arg(format!("node.data_dir={}", self.data_dir.display()));
         for (key, value) in &self.set {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -193,6 +221,10 @@ fn gather(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
             log.push('\n');
         }
     });
+}
+
+fn random_port(random: &mut Random) -> u16 {
+    u16::try_from(10_000 + random.below(20_000)).unwrap_or(10_000)
 }
 
 fn first_line(from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {

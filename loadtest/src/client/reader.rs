@@ -1,6 +1,8 @@
 //! The reading half of a client: sorts frames into replies and pushes, and writes down what the checker needs in the
 //! order the socket showed it.
 
+use std::collections::HashMap;
+
 use futures_util::stream::SplitStream;
 use protocol::{
     Code, ConversationId,
@@ -74,10 +76,10 @@ pub(super) fn refusal(d: &str) -> Failed {
     }
 }
 
-/// Ends all that wait for a reply.
-pub(super) fn forget(handle: &Handle, why: &str) {
-    let waiting: Vec<_> = handle.pending.lock().drain().collect();
-    for (_, waiting) in waiting {
+/// Ends all that wait for a reply, and whoever would.
+fn forget(handle: &Handle, why: &str) {
+    let waiting = handle.pending.lock().take();
+    for waiting in waiting.into_iter().flat_map(HashMap::into_values) {
         if let (About::Send { attempt, .. }, Some(journal)) = (&waiting.about, &handle.journal) {
             journal.note(What::Unknown { attempt: *attempt, why: why.to_owned() });
         }
@@ -132,7 +134,7 @@ fn take(handle: &Handle, frame: Frame, pushes: &mpsc::UnboundedSender<Push>) -> 
             return Ok(());
         }
         (Some(t @ ("ok" | "err")), Some(id)) => {
-            let Some(waiting) = handle.pending.lock().remove(&id) else {
+            let Some(waiting) = handle.pending.lock().as_mut().and_then(|waiting| waiting.remove(&id)) else {
                 return Err(Ended::Malformed(format!("a reply to {id}, which does not wait for one")));
             };
             let answer = if t == "ok" { Ok(frame.d) } else { Err(refusal(&frame.d)) };

@@ -15,7 +15,11 @@ use std::{
 
 use clap::Args;
 use loadtest::{
-    Device, History, Recorder, Rest, checker, device::Setup, history::RunClock, random::Random, readback::read_log,
+    Device, History, Recorder, Rest, checker,
+    device::{BACKOFF_MAX, Setup},
+    history::RunClock,
+    random::Random,
+    readback::read_log,
 };
 use protocol::{ClientId, ConversationId, Post, event::View, request::Send};
 use serde::Serialize;
@@ -186,6 +190,7 @@ impl Chat {
                     rest: rest.clone(),
                     signed_in,
                     device: crowd::device(number),
+                    backoff_max: BACKOFF_MAX,
                     recorder,
                     on_event: Some(Box::new(move |view| note_delivery(view, clock, &deliveries))),
                 }));

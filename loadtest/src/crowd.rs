@@ -3,20 +3,24 @@
 use std::collections::VecDeque;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use loadtest::{Rest, RestFailed, random::Random};
 use protocol::{
     ConversationId, DeviceId, UserId, limits,
     rest::{Login, Register, SignedIn},
 };
 
+use crate::{Rest, RestFailed, random::Random};
+
 /// Registrations under way at once.
 const PARALLEL: usize = 16;
 
 /// What every user of a run signs in with: nobody else knows that they exist.
-pub(crate) const PASSWORD: &str = "vermilion-kettle-93-plover";
+pub const PASSWORD: &str = "vermilion-kettle-93-plover";
 
 /// Registers `n` new users, each signed in on device `0`.
-pub(crate) async fn users(rest: &Rest, n: usize) -> Result<Vec<SignedIn>, RestFailed> {
+///
+/// # Errors
+/// [`RestFailed`] of the first that failed.
+pub async fn users(rest: &Rest, n: usize) -> Result<Vec<SignedIn>, RestFailed> {
     let run = Random::unseeded().bits() & 0xffff_ffff;
     let mut waiting: VecDeque<usize> = (0..n).collect();
     let mut under_way = FuturesUnordered::new();
@@ -46,18 +50,24 @@ async fn user(rest: &Rest, username: &str) -> Result<SignedIn, RestFailed> {
 }
 
 /// Signs a user in on another device.
-pub(crate) async fn another(rest: &Rest, user: &SignedIn, number: usize) -> Result<SignedIn, RestFailed> {
+///
+/// # Errors
+/// [`RestFailed`].
+pub async fn another(rest: &Rest, user: &SignedIn, number: usize) -> Result<SignedIn, RestFailed> {
     let (login, password) = (user.user.username.clone(), PASSWORD.to_owned());
     rest.login(&Login { login, password, device: Some(device(number)), device_name: None }).await
 }
 
 /// The name of a user's how-many-th device.
-pub(crate) fn device(number: usize) -> DeviceId {
+pub fn device(number: usize) -> DeviceId {
     DeviceId::try_from(format!("load-{number}")).expect("short and printable")
 }
 
 /// Makes a group of `owner` and `others`, however many.
-pub(crate) async fn group(rest: &Rest, owner: &SignedIn, others: &[UserId]) -> Result<ConversationId, RestFailed> {
+///
+/// # Errors
+/// [`RestFailed`] of the call that failed.
+pub async fn group(rest: &Rest, owner: &SignedIn, others: &[UserId]) -> Result<ConversationId, RestFailed> {
     let token = &owner.tokens.access_token;
     let (first, later) = others.split_at(others.len().min(limits::MEMBERS_PER_CALL_MAX - 1));
     let group = rest.create_group(token, "load", first.to_vec()).await?;

@@ -35,7 +35,7 @@ bench:          ## the figures, with their baselines
 
 torture:        ## the test that kills the node, 300 rounds of it
 	@.ci/needs
-	STARLING_KILL_ROUNDS=300 cargo test --release --locked -p starling-node --test crash -- --nocapture
+	TORTURE_ROUNDS=300 cargo test --release --locked -p starling-node --test torture -- --nocapture
 
 run:            ## a node with nothing beside it
 	cargo run --release --locked

@@ -1,0 +1,199 @@
+//! A node as a process, people who talk on it, and the verdict at the end.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::BufWriter,
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use loadtest::{
+    Device, History, Node, Recorder, Rest, Starter, Target,
+    checker::{self, Counts},
+    crowd,
+    device::Setup,
+    history::{Log, RunClock, What},
+    readback::read_log,
+};
+use protocol::{ClientId, ConversationId, Kind, Post, UserId, request::Send, rest};
+
+/// Ten times the longest promise, for a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node and everything that is recorded about it.
+pub(crate) struct Rig {
+    pub(crate) node: Node,
+    pub(crate) starter: Starter,
+    pub(crate) rest: Rest,
+    pub(crate) clock: RunClock,
+    recorders: Mutex<Vec<Recorder>>,
+    _dir: tempfile::TempDir,
+}
+
+/// A node's starter without limits on how often somebody may do something, and the directory it keeps things in.
+pub(crate) fn starter(set: &[(&str, &str)]) -> (Starter, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let starter = starter_in(dir.path(), set);
+    (starter, dir)
+}
+
+pub(crate) fn starter_in(dir: &Path, set: &[(&str, &str)]) -> Starter {
+    let starter = Starter::new(env!("CARGO_BIN_EXE_starling"), dir.join("data")).keeping_ports().unwrap();
+    let unlimited = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
+    let starter = unlimited.iter().fold(starter, |starter, key| starter.set(&format!("limits.{key}"), 0));
+    set.iter().fold(starter, |starter, (key, value)| starter.set(key, value))
+}
+
+impl Rig {
+    pub(crate) fn start(set: &[(&str, &str)]) -> Rig {
+        let (starter, dir) = starter(set);
+        Rig::of(starter, dir)
+    }
+
+    pub(crate) fn of(starter: Starter, dir: tempfile::TempDir) -> Rig {
+        let node = starter.start().unwrap();
+        let rest = Rest::new(&Target::new(&node.client, None).unwrap()).unwrap();
+        Rig { node, starter, rest, clock: RunClock::start(), recorders: Mutex::default(), _dir: dir }
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target::new(&self.node.client, None).unwrap()
+    }
+
+    /// New people, each signed in on one device.
+    pub(crate) async fn people(&self, n: usize) -> Vec<rest::SignedIn> {
+        crowd::users(&self.rest, n).await.unwrap()
+    }
+
+    /// Someone's how-many-th device, connected through `target`; the first is the one they signed up with.
+    pub(crate) async fn device(&self, user: &rest::SignedIn, number: usize, target: Target) -> Device {
+        let signed_in = match number {
+            0 => user.clone(),
+            _ => crowd::another(&self.rest, user, number).await.unwrap(),
+        };
+        let device = Device::start(Setup {
+            target,
+            rest: self.rest.clone(),
+            signed_in,
+            device: crowd::device(number),
+            backoff_max: Duration::from_millis(50),
+            recorder: Some(self.recorder(user.user.id)),
+            on_event: None,
+        });
+        device.live(PATIENCE).await.unwrap();
+        device
+    }
+
+    /// Writes down what one more device of `user` does.
+    pub(crate) fn recorder(&self, user: UserId) -> Recorder {
+        let mut recorders = self.recorders.lock().unwrap();
+        let recorder = Recorder::new(self.clock, u32::try_from(recorders.len()).unwrap(), user);
+        recorders.push(recorder.clone());
+        recorder
+    }
+
+    /// A direct conversation.
+    pub(crate) async fn direct(&self, a: &rest::SignedIn, b: &rest::SignedIn) -> ConversationId {
+        let body = rest::CreateConversation { kind: Kind::Direct, title: None, members: vec![b.user.id] };
+        let call = loadtest::rest::Call::new(hyper::Method::POST, "conversations").by(&a.tokens.access_token);
+        self.rest.call::<rest::Conversation>(call.body(&body)).await.unwrap().1.id
+    }
+
+    /// A group of all of them, made by the first.
+    pub(crate) async fn group(&self, people: &[rest::SignedIn]) -> ConversationId {
+        let others: Vec<UserId> = people[1..].iter().map(|user| user.user.id).collect();
+        crowd::group(&self.rest, &people[0], &others).await.unwrap()
+    }
+
+    /// SIGKILL, and again on the same data and ports.
+    pub(crate) fn restart(&mut self) {
+        tokio::task::block_in_place(|| self.node.restart()).unwrap();
+    }
+
+    /// Waits until every device of a member has everything, then reads each log back as several people see it.
+    /// `parts`: each conversation with its devices and who they belong to.
+    pub(crate) async fn settle(&self, parts: &[Part<'_>]) -> Vec<Log> {
+        let mut logs = Vec::new();
+        for part in parts {
+            let (_, first) = part.devices[0];
+            first.live(PATIENCE).await.unwrap();
+            let log = read_log(&self.rest, &first.access_token(), part.c, "first").await.unwrap();
+            let members = members(&log);
+            let mut read_by = vec![part.devices[0].0];
+            logs.push(log.clone());
+            for (user, device) in part.devices.iter().filter(|(user, _)| members.contains(user)) {
+                let arrived = device.settle(part.c, log.head, PATIENCE).await;
+                assert!(arrived, "{user} has {} of {} in {}", device.position(part.c), log.head, part.c);
+                if !read_by.contains(user) {
+                    read_by.push(*user);
+                    let token = device.access_token();
+                    logs.push(read_log(&self.rest, &token, part.c, &user.to_string()).await.unwrap());
+                }
+            }
+        }
+        logs
+    }
+
+    /// Everything recorded so far, and the logs.
+    pub(crate) fn history(&self, logs: Vec<Log>) -> History {
+        let records = self.recorders.lock().unwrap().iter().flat_map(Recorder::take).collect();
+        History { records, logs }
+    }
+}
+
+/// A conversation with the devices that watched it; the first belongs to somebody who was a member throughout.
+pub(crate) struct Part<'a> {
+    pub(crate) c: ConversationId,
+    pub(crate) devices: Vec<(UserId, &'a Device)>,
+}
+
+/// The verdict, which must be good. A bad one leaves the history behind, for `starling-load check`.
+#[track_caller]
+pub(crate) fn judge(name: &str, history: &History) -> Counts {
+    let started = Instant::now();
+    let verdict = checker::check(history);
+    println!("{name}: {:?}, judged in {:?}", verdict.counts, started.elapsed());
+    if !verdict.violations.is_empty() {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.jsonl"));
+        history.write(BufWriter::new(File::create(&path).unwrap())).unwrap();
+        let told: Vec<String> = verdict.violations.iter().take(10).map(ToString::to_string).collect();
+        panic!("{name}: {} violations, history in {}:\n{}", verdict.violations.len(), path.display(), told.join("\n"));
+    }
+    verdict.counts
+}
+
+/// A post.
+pub(crate) fn post(c: ConversationId, cid: &str, text: &str) -> Send {
+    let cid = ClientId::try_from(cid.to_owned()).unwrap();
+    Send { c, cid, base: None, post: Post { text: Some(text.to_owned()), ..Post::default() } }
+}
+
+/// Who is a member at the end of a log.
+fn members(log: &Log) -> Vec<UserId> {
+    let mut members = Vec::new();
+    for entry in &log.entries {
+        members.extend(&entry.joined);
+        members.retain(|user| Some(*user) != entry.gone);
+    }
+    members
+}
+
+/// When each attempt that never got an answer left, and when its socket ended.
+pub(crate) fn unanswered(history: &History) -> Vec<(u64, u64)> {
+    let mut left = HashMap::new();
+    let mut unanswered = Vec::new();
+    for record in &history.records {
+        match record.what {
+            What::Sent { attempt, .. } => {
+                left.insert((record.device, attempt), record.at_us);
+            }
+            What::Unknown { attempt, .. } => {
+                unanswered.extend(left.remove(&(record.device, attempt)).map(|sent| (sent, record.at_us)));
+            }
+            _ => {}
+        }
+    }
+    unanswered
+}

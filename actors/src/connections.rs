@@ -198,20 +198,13 @@ impl Connections {
 
     fn fan_out(&self, fanout: &Fanout, now: Instant) {
         let sent = Sent { seq: fanout.seq, post_no: fanout.post_no, at: fanout.at, dup: false };
-        let told = Told {
-            conversation: fanout.conversation,
-            seq: fanout.seq,
-            by: fanout.by,
-            cid: fanout.cid.as_ref(),
-            sent,
-            frame: &fanout.frame,
-        };
         let table = self.read();
         for conn in &fanout.to {
             match table.target(*conn) {
                 Some(Target::Socket(outbound)) => {
-                    let sent = Sent { dup: fanout.requester != Some(*conn), ..sent };
-                    outbound.with(|line| line.event(&Told { sent, ..told }, now));
+                    let answers = fanout.requester.filter(|(asked, _)| asked == conn).map(|(_, tag)| tag);
+                    let told = Told { conversation: fanout.conversation, answers, sent, frame: &fanout.frame };
+                    outbound.with(|line| line.event(&told, now));
                 }
                 // a call waits for exactly one event
                 Some(Target::Call(waiting)) => resolve(waiting, || {

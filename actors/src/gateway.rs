@@ -211,9 +211,8 @@ impl Connection {
         metrics::counter!("starling_frames_total", "dir" => "in", "type" => verb.name()).increment(1);
         if let Some(id) = id {
             let now = self.context.clock.now();
-            let send = if let Verb::Send(send) = &verb { Some((send.c, send.cid.clone())) } else { None };
             let deadline = now + Duration::from_millis(REQUEST_DEADLINE_MS);
-            let begun = self.outbound.with(|line| line.begin(id, verb.name(), send, now, deadline));
+            let begun = self.outbound.with(|line| line.begin(id, verb.name(), now, deadline));
             match begun {
                 Ok(()) => self.ignored_refusals = 0,
                 Err(NotBegun::SameId) => {

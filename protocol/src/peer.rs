@@ -259,13 +259,9 @@ pub struct Fanout {
     pub post_no: u64,
     /// When it was accepted, for the sender's `ok`.
     pub at: Millis,
-    /// Who made it: the socket of theirs that waits for `cid` gets `ok` instead of `frame`.
-    pub by: UserId,
-    /// The maker's name for it.
-    pub cid: Option<ClientId>,
-    /// The socket or call, on the node this goes to, whose request became the event. Others that wait for the same
-    /// `cid` are told it is a duplicate.
-    pub requester: Option<ConnId>,
+    /// The socket or call, on the node this goes to, whose request became the event, and the request's tag: it gets `ok`
+    /// instead of `frame`. Who asked for the same in another request is answered by itself, after this.
+    pub requester: Option<(ConnId, u32)>,
     /// The `msg` or `evt` frame, encoded once for everybody.
     pub frame: Bytes,
     /// To whom.

@@ -189,25 +189,23 @@ impl Audience {
     }
 
     fn fan_out(&mut self, event: &Event, requester: Option<Requester>, frame: bytes::Bytes, out: &mut Vec<Telling>) {
-        let fanout = |requester: Option<ConnId>, to: Vec<ConnId>| {
+        let fanout = |requester: Option<(ConnId, u32)>, to: Vec<ConnId>| {
             ToConnections::Event(Fanout {
                 conversation: self.id,
                 seq: event.seq,
                 post_no: event.post_no,
                 at: event.at,
-                by: event.by,
-                cid: event.cid.clone(),
                 requester,
                 frame: frame.clone(),
                 to,
             })
         };
         let plan = self.plan.take().unwrap_or_else(|| by_node(self.member_devices()));
-        let mut asked = requester.map(|r| r.at);
+        let mut asked = requester;
         for (node, to) in &plan {
             let mut to = to.clone();
-            let here = asked.filter(|at| at.node == *node).map(|at| at.conn);
-            if let Some(conn) = here {
+            let here = asked.filter(|asked| asked.at.node == *node).map(|asked| (asked.at.conn, asked.tag));
+            if let Some((conn, _)) = here {
                 asked = None;
                 if !to.contains(&conn) {
                     to.push(conn);
@@ -216,8 +214,8 @@ impl Audience {
             out.push(Telling::Node(*node, fanout(here, to)));
         }
         // a call, or a socket that is not attached yet, on a node with no other recipient
-        if let Some(at) = asked {
-            out.push(Telling::Node(at.node, fanout(Some(at.conn), vec![at.conn])));
+        if let Some(Requester { at, tag }) = asked {
+            out.push(Telling::Node(at.node, fanout(Some((at.conn, tag)), vec![at.conn])));
         }
         self.plan = Some(plan);
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    ClientId, ConversationId, Seq, UserId,
+    ConversationId, Seq, UserId,
     close::CloseCode,
     push::{self, Bye, Gap, Head, Marks, Receipts, Sent},
 };
@@ -78,7 +78,6 @@ pub(crate) struct Bounds {
 /// One socket's outbound side.
 #[derive(Debug)]
 pub(crate) struct Line {
-    user: UserId,
     bounds: Bounds,
     phase: Phase,
     queue: VecDeque<Item>,
@@ -88,7 +87,6 @@ pub(crate) struct Line {
     heads: HashMap<ConversationId, usize>,
     receipts: HashMap<ConversationId, HashMap<UserId, Marks>>,
     pending: HashMap<u32, Pending>,
-    sends: HashMap<(ConversationId, ClientId), Vec<u32>>,
     open: HashSet<ConversationId>,
     closing: Option<Bye>,
 }
@@ -98,22 +96,17 @@ pub(crate) struct Line {
 pub(crate) struct Told<'a> {
     /// Where.
     pub(crate) conversation: ConversationId,
-    /// Its place.
-    pub(crate) seq: Seq,
-    /// Who made it.
-    pub(crate) by: UserId,
-    /// The maker's name for it.
-    pub(crate) cid: Option<&'a ClientId>,
-    /// What its sender is answered.
+    /// The request of this socket that became the event.
+    pub(crate) answers: Option<u32>,
+    /// What that request is answered.
     pub(crate) sent: Sent,
     /// What everybody else is sent.
     pub(crate) frame: &'a Bytes,
 }
 
 impl Line {
-    pub(crate) fn new(user: UserId, bounds: Bounds) -> Line {
+    pub(crate) fn new(bounds: Bounds) -> Line {
         Line {
-            user,
             bounds,
             phase: Phase::Opening { heard: HashMap::new() },
             queue: VecDeque::new(),
@@ -122,7 +115,6 @@ impl Line {
             heads: HashMap::new(),
             receipts: HashMap::new(),
             pending: HashMap::new(),
-            sends: HashMap::new(),
             open: HashSet::new(),
             closing: None,
         }
@@ -138,10 +130,9 @@ impl Line {
         !self.queue.is_empty() || !self.receipts.is_empty() || self.closing.is_some()
     }
 
-    /// Notes a request that wants an answer. `send`: what it posts, so that the event can be its answer.
+    /// Notes a request that wants an answer.
     pub(crate) fn begin(
-        &mut self, id: u32, verb: &'static str, send: Option<(ConversationId, ClientId)>, now: Instant,
-        deadline: Instant,
+        &mut self, id: u32, verb: &'static str, now: Instant, deadline: Instant,
     ) -> Result<(), NotBegun> {
         if self.pending.contains_key(&id) {
             return Err(NotBegun::SameId);
@@ -150,16 +141,12 @@ impl Line {
             return Err(NotBegun::TooMany);
         }
         self.pending.insert(id, Pending { verb, since: now, deadline });
-        if let Some(key) = send {
-            self.sends.entry(key).or_default().push(id);
-        }
         Ok(())
     }
 
     /// Answers a request, once. An answer to one that is no longer waited for is dropped.
     pub(crate) fn answer(&mut self, id: u32, frame: Bytes, now: Instant) {
         if let Some(pending) = self.pending.remove(&id) {
-            self.forget_send(id);
             observe(&pending, now);
             self.push(frame);
         }
@@ -178,31 +165,24 @@ impl Line {
             self.pending.iter().filter(|(_, p)| p.deadline <= now).map(|(id, p)| (*id, p.verb)).collect();
         for (id, _) in &late {
             self.pending.remove(id);
-            self.forget_send(*id);
         }
         late
     }
 
-    /// An event of a conversation: the answer to this socket's own send, else a push.
+    /// An event of a conversation: the answer to the request of this socket that became it, else a push.
     pub(crate) fn event(&mut self, told: &Told<'_>, now: Instant) {
         if self.closing.is_some() {
             return;
         }
-        if told.by == self.user
-            && let Some(cid) = told.cid
-            && let Some(ids) = self.sends.remove(&(told.conversation, cid.clone()))
+        if let Some(id) = told.answers
+            && let Some(pending) = self.pending.remove(&id)
         {
-            for (nth, id) in ids.into_iter().enumerate() {
-                if let Some(pending) = self.pending.remove(&id) {
-                    observe(&pending, now);
-                    self.push(push::ok(id, Sent { dup: told.sent.dup || nth > 0, ..told.sent }));
-                }
-            }
-            return;
+            observe(&pending, now);
+            return self.push(push::ok(id, told.sent));
         }
         match &mut self.phase {
-            Phase::Opening { heard } => raise(heard, told.conversation, told.seq),
-            Phase::Live => self.live_event(told.conversation, told.seq, told.frame),
+            Phase::Opening { heard } => raise(heard, told.conversation, told.sent.seq),
+            Phase::Live => self.live_event(told.conversation, told.sent.seq, told.frame),
         }
     }
 
@@ -290,7 +270,6 @@ impl Line {
         if self.closing.is_none() {
             self.closing = Some(bye);
             self.pending = HashMap::new();
-            self.sends = HashMap::new();
         }
     }
 
@@ -332,15 +311,6 @@ impl Line {
             self.close(Bye::of(CloseCode::Slow));
         } else {
             self.queue.push_back(item);
-        }
-    }
-
-    fn forget_send(&mut self, id: u32) {
-        if !self.sends.is_empty() {
-            self.sends.retain(|_, ids| {
-                ids.retain(|other| *other != id);
-                !ids.is_empty()
-            });
         }
     }
 }

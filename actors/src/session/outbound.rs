@@ -35,7 +35,7 @@ pub struct Outbound {
 
 impl Outbound {
     pub(crate) fn new(conn: ConnId, caller: Caller, device: Option<DeviceId>, bounds: Bounds) -> Self {
-        let line = Mutex::new(Line::new(caller.user, bounds));
+        let line = Mutex::new(Line::new(bounds));
         Outbound { line, changed: Notify::new(), conn, caller, device, watched: Mutex::default() }
     }
 

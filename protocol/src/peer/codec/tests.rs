@@ -43,8 +43,8 @@ mod twin {
 
     impl bincode::Encode for Fanout {
         fn encode<E: bincode::enc::Encoder>(&self, e: &mut E) -> Result<(), bincode::error::EncodeError> {
-            let Fanout { conversation, seq, post_no, at, by, cid, requester, frame, to } = self;
-            (conversation, seq, post_no, at, by, cid, requester, frame.as_ref(), to).encode(e)
+            let Fanout { conversation, seq, post_no, at, requester, frame, to } = self;
+            (conversation, seq, post_no, at, requester, frame.as_ref(), to).encode(e)
         }
     }
 }
@@ -176,18 +176,18 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn to_connections() -> impl Strategy<Value = ToConnections> {
     let to = || vec(conn(), 0..6);
-    let fanout = (conversation(), seq(), number(), number(), user(), cid(), option::of(conn()), bytes(), to())
-        .prop_map(|(conversation, seq, post_no, at, by, cid, requester, frame, to)| Fanout {
+    let requester = option::of((conn(), any::<u32>()));
+    let fanout = (conversation(), seq(), number(), number(), requester, bytes(), to()).prop_map(
+        |(conversation, seq, post_no, at, requester, frame, to)| Fanout {
             conversation,
             seq,
             post_no,
             at: Millis(at),
-            by,
-            cid,
             requester,
             frame,
             to,
-        });
+        },
+    );
     prop_oneof![
         fanout.prop_map(ToConnections::Event),
         (conversation(), seq(), to()).prop_map(|(conversation, seq, to)| ToConnections::Head { conversation, seq, to }),
@@ -360,9 +360,7 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         seq,
         post_no: 9,
         at: Millis(1 << 40),
-        by: user,
-        cid: None,
-        requester: Some(conn),
+        requester: Some((conn, 7)),
         frame: Bytes::from_static(b"{}"),
         to: to.clone(),
     };

@@ -6,7 +6,8 @@ use axum::{
     http::StatusCode,
 };
 use protocol::{
-    Seq,
+    Error, Seq,
+    limits::INTEGER_MAX,
     push::{HistoryPage, Sent},
     request::Page,
     rest::{PostMessage, ReadUpTo},
@@ -23,10 +24,21 @@ type Answer<T> = Result<T, Refusal>;
 pub(super) async fn history(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, query: Query,
 ) -> Answer<Json<HistoryPage>> {
-    let seq = |name| number(&query, name).map(|seq| seq.map(Seq));
-    let page =
-        Page { before: seq("before")?, after: seq("after")?, around: seq("around")?, limit: number(&query, "limit")? };
+    let page = Page {
+        before: seq(&query, "before")?,
+        after: seq(&query, "after")?,
+        around: seq(&query, "around")?,
+        limit: number(&query, "limit")?,
+    };
     Ok(Json(app.starling.conversations.history(caller, id(&c)?, page).await?))
+}
+
+/// A bound of a page; no larger than what a frame could say.
+fn seq(query: &Query, name: &str) -> Answer<Option<Seq>> {
+    match number(query, name)? {
+        Some(too_large) if too_large > INTEGER_MAX => Err(Error::field(name, "integers stay below 2^53").into()),
+        seq => Ok(seq.map(Seq)),
+    }
 }
 
 pub(super) async fn send(

@@ -39,6 +39,11 @@ pub(crate) fn no_such_conversation() -> Error {
     Error::new(Code::NotFound, "there is no such conversation")
 }
 
+/// What is said when a conversation would have more members than allowed.
+pub(crate) fn too_many_members(members_max: usize) -> Error {
+    Error::new(Code::Conflict, format!("a conversation has at most {members_max} members"))
+}
+
 fn forbidden(why: &str) -> Verdict {
     Verdict::Refused(Error::new(Code::Forbidden, why))
 }
@@ -95,10 +100,7 @@ impl Roster {
             return Verdict::Unchanged;
         }
         if self.members.len() + fresh.len() > members_max {
-            return Verdict::Refused(Error::new(
-                Code::Conflict,
-                format!("a conversation has at most {members_max} members; this one has {}", self.members.len()),
-            ));
+            return Verdict::Refused(too_many_members(members_max));
         }
         Verdict::Event(Body::Join(Join { users: fresh }))
     }

@@ -14,7 +14,7 @@ use crate::{
     conversation::{
         audience::Audience,
         recent::Recent,
-        roster::{Roster, no_such_conversation},
+        roster::{Roster, no_such_conversation, too_many_members},
     },
     entities::Now,
 };
@@ -22,6 +22,9 @@ use crate::{
 impl State {
     pub(super) fn create(&mut self, wish: Wish, now: Now, out: &mut Vec<Action>) {
         let Change::Create { kind, title, members } = wish.what.change.clone() else { return };
+        if members.len() > self.members_max {
+            return answer(wish.what.requester, Outcome::Refused(too_many_members(self.members_max).into()), out);
+        }
         (self.epoch, self.made) = (Epoch(1), 0);
         self.loading = false;
         let body = protocol::Body::Create(protocol::event::Create { conversation_kind: kind, title, members });

@@ -170,7 +170,9 @@ impl Conversations {
                 (id, Some(title))
             }
         };
-        self.check_exist("members", &members).await?;
+        if !self.was_asked(caller, id, key.as_ref()).await? {
+            self.check_exist("members", &members).await?;
+        }
         let change = Change::Create { kind: body.kind, title, members };
         let made = match self.submit(caller, id, key, None, request_hash, change).await? {
             Done::Stored { dup, .. } => !dup,
@@ -247,9 +249,11 @@ impl Conversations {
         if body.users.is_empty() || body.users.len() > MEMBERS_PER_CALL_MAX {
             return Err(Error::field("users", format!("1 to {MEMBERS_PER_CALL_MAX} users a call")));
         }
-        // to who is not a member, users that exist and users that do not look alike
-        self.membership(caller, c).await?;
-        self.check_exist("users", &body.users).await?;
+        if !self.was_asked(caller, c, key.as_ref()).await? {
+            // to who is not a member, users that exist and users that do not look alike
+            self.membership(caller, c).await?;
+            self.check_exist("users", &body.users).await?;
+        }
         let request_hash = hash("join", &body);
         self.submit(caller, c, key, None, request_hash, Change::Join(body.users)).await.map(drop)
     }
@@ -332,6 +336,13 @@ impl Conversations {
     async fn membership(&self, caller: Caller, c: ConversationId) -> Result<Membership, Error> {
         let membership = self.store().directory.membership(c, caller.user).await.map_err(|e| store_failed(&e))?;
         membership.filter(|m| m.member.left_seq.is_none()).ok_or_else(no_such_conversation)
+    }
+
+    /// True if the log knows a request of the caller under this key: it is answered from there, whoever left since.
+    async fn was_asked(&self, caller: Caller, c: ConversationId, key: Option<&ClientId>) -> Result<bool, Error> {
+        let Some(key) = key else { return Ok(false) };
+        let known = self.store().log.find(c, caller.user, key).await.map_err(|e| store_failed(&e))?;
+        Ok(known.is_some())
     }
 
     async fn check_exist(&self, field: &str, users: &[UserId]) -> Result<(), Error> {

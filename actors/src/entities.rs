@@ -284,6 +284,14 @@ impl<E: Entity> Entities<E> {
     fn lock(&self) -> MutexGuard<'_, Table<E>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Ends an entity as a crash would.
+    #[cfg(test)]
+    pub(crate) fn kill(&self, key: E::Key) {
+        if let Some(slot) = self.lock().slots.get(&key) {
+            slot.actor.kill();
+        }
+    }
 }
 
 /// Counts the event in, under the lock of the table, so that an idle stop sees it.

@@ -18,6 +18,8 @@ mod restarts;
 mod router;
 mod session;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{sync::Arc, time::Duration};

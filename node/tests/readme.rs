@@ -1,0 +1,168 @@
+//! README, held to the code: its transcript is run word for word against a real node, its links and verbs must exist.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+/// For one line of the transcript, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Ends the output of a command.
+const MARK: &str = "-- the command has ended --";
+
+#[test]
+fn the_transcript_works_word_for_word() {
+    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"].map(|shown| (shown, free_address()));
+    let mut shell = Shell::start(&ports);
+    let here = |line: &str| ports.iter().fold(line.to_owned(), |line, (shown, real)| line.replace(shown, real));
+    let transcript = transcript();
+    assert!(transcript.len() > 20, "README has lost its transcript");
+    assert_eq!(transcript[0].command, "cargo build --release", "what this test stands in for comes first");
+    let built = Path::new(env!("CARGO_BIN_EXE_starling")).parent().unwrap();
+    for step in &transcript[1..] {
+        let command = here(&step.command).replace("$PWD/target/release", &built.display().to_string());
+        let expected: Vec<_> = step.output.iter().map(|line| here(line)).collect();
+        // what only looks may look again: a person would not be as fast as this
+        let looks = ["grep", "have", "for"].iter().any(|verb| step.command.starts_with(verb));
+        let started = Instant::now();
+        loop {
+            let output = shell.run(&command, expected.len(), looks);
+            let same = output.len() == expected.len() && expected.iter().zip(&output).all(|(e, o)| matches(e, o));
+            if same {
+                break;
+            }
+            assert!(
+                looks && started.elapsed() < PATIENCE,
+                "$ {command}\nexpected:\n{}\ngot:\n{}",
+                expected.join("\n"),
+                output.join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn its_links_lead_somewhere_and_its_verbs_exist() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let links: Vec<_> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 5);
+    for link in links {
+        assert!(root().join(link).exists(), "{link}");
+    }
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let verbs = text.split("`make ").skip(1).map(|rest| rest.split([' ', '`']).next().unwrap());
+    for verb in verbs {
+        assert!(makefile.lines().any(|line| line.starts_with(&format!("{verb}:"))), "make {verb}");
+    }
+}
+
+/// A command and what it prints.
+#[derive(Default)]
+struct Step {
+    command: String,
+    output: Vec<String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The blocks marked `console`, one after the other.
+fn transcript() -> Vec<Step> {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut steps: Vec<Step> = Vec::new();
+    for block in text.split("```console\n").skip(1) {
+        for line in block.split("```").next().unwrap().lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => steps.push(Step { command: command.to_owned(), output: Vec::new() }),
+                None => steps.last_mut().unwrap().output.push(line.to_owned()),
+            }
+        }
+    }
+    steps
+}
+
+/// True if a line is as README shows it; `…` there stands for anything that is not empty.
+fn matches(shown: &str, line: &str) -> bool {
+    let mut parts = shown.split('…');
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap()) else { return false };
+    let mut open = false;
+    for part in parts {
+        let at =
+            if part.is_empty() { Some(rest.len()) } else { rest.get(1..).and_then(|r| r.find(part)).map(|i| i + 1) };
+        let Some(at) = at.filter(|at| *at > 0) else { return false };
+        (rest, open) = (&rest[at + part.len()..], part.is_empty());
+    }
+    rest.is_empty() || open
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A shell as a reader has it, in a session of its own so that nothing outlives it.
+struct Shell {
+    child: Child,
+    commands: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Shell {
+    fn start(ports: &[(&str, String)]) -> Shell {
+        let mut command = Command::new("setsid");
+        command.arg("bash").current_dir(root()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let keys = ["CLIENT", "ADMIN", "PEER"];
+        for (key, (_, address)) in keys.iter().zip(ports) {
+            command.env(format!("STARLING_LISTEN__{key}"), address);
+        }
+        let mut child = command.spawn().unwrap();
+        let (say, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let mut shell = Shell { commands: child.stdin.take().unwrap(), child, lines };
+        shell.run("set -m", 0, false); // jobs by name, as at a prompt
+        shell
+    }
+
+    /// Runs a command to its end; waits for `n_lines`, because what runs in the background prints when it likes.
+    fn run(&mut self, command: &str, n_lines: usize, looks: bool) -> Vec<String> {
+        writeln!(self.commands, "{command}\necho '{MARK}' $?").unwrap();
+        let (mut output, mut ended) = (Vec::new(), false);
+        while !ended || output.len() < n_lines {
+            // once it has ended, only a background process may still have something to say
+            let patience = if ended && !command.contains('&') { Duration::from_millis(1) } else { PATIENCE };
+            match self.lines.recv_timeout(patience) {
+                Ok(line) if line.starts_with(MARK) => {
+                    assert!(looks || line.ends_with(" 0"), "$ {command}\nfailed: {line}");
+                    ended = true;
+                }
+                Ok(line) => output.push(line),
+                Err(_) if ended => return output,
+                Err(_) => panic!("$ {command}\nhas not ended; so far:\n{}", output.join("\n")),
+            }
+        }
+        output
+    }
+}
+
+impl Drop for Shell {
+    /// Ends everything of the shell's session, and nothing else.
+    fn drop(&mut self) {
+        let session = self.child.id().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let of_session = |pid: &String| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)) == Some(&session)
+        };
+        let pids: Vec<_> = processes.filter(of_session).collect();
+        let _ = Command::new("kill").arg("-9").args(pids).stderr(Stdio::null()).status();
+        let _ = self.child.wait();
+    }
+}

@@ -1,6 +1,6 @@
 # The verbs of this house. `make` lists them.
 SHELL := bash
-URL ?= http://127.0.0.1:8080
+TORTURE_ROUNDS ?= 300
 export CARGO_INCREMENTAL ?= 0
 
 # Lints and code in one compilation: cargo runs clippy-driver in place of rustc for our own crates. What is measured is
@@ -30,18 +30,19 @@ deny:           ## licences, banned crates, sources
 	cargo fetch --locked
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny --offline --log-level error check bans licenses sources
 
-bench:          ## the figures, with their baselines
-	cargo bench --workspace --locked
+bench:          ## the figures, each beside its baseline: the store alone, then nodes under load
+	cargo bench --locked -p starling-storage
+	loadtest/scripts/bench
 
-torture:        ## the test that kills the node, 300 rounds of it
+torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and judges what everybody saw
 	@.ci/needs
-	TORTURE_ROUNDS=300 cargo test --release --locked -p starling-node --test torture -- --nocapture
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(LINTED) cargo test --locked -p starling-node --test torture -- --nocapture
 
 run:            ## a node with nothing beside it
 	cargo run --release --locked
 
-smoke:          ## drives every verb of the node at URL
-	cargo run --release --locked -p starling-loadtest -- smoke --url $(URL)
+smoke:          ## drives every verb once: of the server at URL, or of a node that it starts and ends
+	loadtest/scripts/smoke $(URL)
 
 clean-up:       ## throws away what `make run` and the tools left, not the build
 	rm -rf starling-data target/tools

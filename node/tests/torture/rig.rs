@@ -1,7 +1,6 @@
 //! A node as a process, people who talk on it, and the verdict at the end.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::BufWriter,
     path::Path,
@@ -14,7 +13,7 @@ use loadtest::{
     checker::{self, Counts},
     crowd,
     device::Setup,
-    history::{Log, RunClock, What},
+    history::{Log, Record, RunClock},
     readback::read_log,
 };
 use protocol::{ClientId, ConversationId, Kind, Post, UserId, request::Send, rest};
@@ -29,6 +28,7 @@ pub(crate) struct Rig {
     pub(crate) rest: Rest,
     pub(crate) clock: RunClock,
     recorders: Mutex<Vec<Recorder>>,
+    records: Vec<Record>,
     _dir: tempfile::TempDir,
 }
 
@@ -55,7 +55,15 @@ impl Rig {
     pub(crate) fn of(starter: Starter, dir: tempfile::TempDir) -> Rig {
         let node = starter.start().unwrap();
         let rest = Rest::new(&Target::new(&node.client, None).unwrap()).unwrap();
-        Rig { node, starter, rest, clock: RunClock::start(), recorders: Mutex::default(), _dir: dir }
+        Rig {
+            node,
+            starter,
+            rest,
+            clock: RunClock::start(),
+            recorders: Mutex::default(),
+            records: Vec::new(),
+            _dir: dir,
+        }
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -136,10 +144,17 @@ impl Rig {
         logs
     }
 
+    /// What was recorded since it was asked for last.
+    pub(crate) fn news(&mut self) -> &[Record] {
+        let known = self.records.len();
+        self.records.extend(self.recorders.lock().unwrap().iter().flat_map(Recorder::take));
+        &self.records[known..]
+    }
+
     /// Everything recorded so far, and the logs.
-    pub(crate) fn history(&self, logs: Vec<Log>) -> History {
-        let records = self.recorders.lock().unwrap().iter().flat_map(Recorder::take).collect();
-        History { records, logs }
+    pub(crate) fn history(&mut self, logs: Vec<Log>) -> History {
+        self.news();
+        History { records: std::mem::take(&mut self.records), logs }
     }
 }
 
@@ -178,22 +193,4 @@ fn members(log: &Log) -> Vec<UserId> {
         members.retain(|user| Some(*user) != entry.gone);
     }
     members
-}
-
-/// When each attempt that never got an answer left, and when its socket ended.
-pub(crate) fn unanswered(history: &History) -> Vec<(u64, u64)> {
-    let mut left = HashMap::new();
-    let mut unanswered = Vec::new();
-    for record in &history.records {
-        match record.what {
-            What::Sent { attempt, .. } => {
-                left.insert((record.device, attempt), record.at_us);
-            }
-            What::Unknown { attempt, .. } => {
-                unanswered.extend(left.remove(&(record.device, attempt)).map(|sent| (sent, record.at_us)));
-            }
-            _ => {}
-        }
-    }
-    unanswered
 }

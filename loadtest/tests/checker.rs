@@ -346,6 +346,29 @@ fn g9_a_push_to_somebody_who_was_removed() {
 }
 
 #[test]
+fn g7_what_is_said_while_somebody_is_no_member_is_not_owed_to_them() {
+    let history = |told: &[u64]| {
+        let mut scene = Scene::new();
+        for name in ["out", "behind their back", "in again"] {
+            let attempt = scene.sent(0, name);
+            let seq = scene.stored(0, name);
+            scene.acked(0, attempt, seq, false);
+            scene.delivered(1, seq);
+            if told.contains(&seq) {
+                scene.delivered(2, seq);
+            }
+        }
+        scene.log[1].gone = Some(user(2));
+        scene.log[3].joined = vec![user(2)];
+        scene.end()
+    };
+    passes(&history(&[2, 4]));
+    names(&history(&[4]), Promise::G7);
+    names(&history(&[2]), Promise::G7);
+    names(&history(&[2, 3, 4]), Promise::G9);
+}
+
+#[test]
 fn g11_a_mark_that_goes_back_and_an_unread_count_that_is_wrong() {
     let mut scene = Scene::new();
     let seq = scene.post("a");

@@ -60,11 +60,11 @@ impl Walk<'_> {
             }
             What::Acked { attempt, seq, dup } => {
                 let Some(c) = self.sends.get(&(record.device, *attempt)).copied() else { return Vec::new() };
-                let found = if *dup { self.told(socket, c, *seq) } else { self.pushed(socket, c, *seq) };
+                let found = if *dup { self.told(socket, c, *seq) } else { self.pushed(record, c, *seq) };
                 (c, vec![found])
             }
             What::Delivered { c, seq, digest } => {
-                let order = self.pushed(socket, *c, *seq);
+                let order = self.pushed(record, *c, *seq);
                 let same = same_event(self.logs.get(c), *seq, *digest);
                 let allowed = self.members.get(c).and_then(|members| members.allows(record.user, *seq));
                 (*c, vec![order, same, allowed])
@@ -101,16 +101,18 @@ impl Walk<'_> {
         found.into_iter().flatten().map(|found| (c, found)).collect()
     }
 
-    /// An event came on the stream: the next one, or one that was there.
-    fn pushed(&mut self, socket: (u32, u32), c: ConversationId, seq: u64) -> Option<Found> {
-        let line = self.lines.entry((socket.0, socket.1, c)).or_insert(seq.saturating_sub(1));
+    /// An event came on the stream: the next one, or one that was there. What was said while its user was no member is
+    /// left out in silence: they are shown that they are back.
+    fn pushed(&mut self, record: &Record, c: ConversationId, seq: u64) -> Option<Found> {
+        let line = self.lines.entry((record.device, record.socket, c)).or_insert(seq.saturating_sub(1));
         let before = *line;
         if seq <= before {
             self.repeated += 1;
             return None;
         }
         *line = seq;
-        (seq > before + 1).then(|| skip(before, seq, "came"))
+        let due = |seq| self.members.get(&c).is_none_or(|members| members.allows(record.user, seq).is_none());
+        (before + 1..seq).any(due).then(|| skip(before, seq, "came"))
     }
 
     /// The socket was told that the log reaches to `seq`: what lies below is its own to fetch.

@@ -3,5 +3,11 @@
 //! Only a broken promise fails a test: times are asserted at ten times what is promised, and printed.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod disk;
 mod kills;
 mod rig;
+mod signals;
+mod talk;
+
+#[path = "../support/mod.rs"]
+mod support;

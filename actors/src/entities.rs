@@ -92,6 +92,8 @@ pub(crate) struct Mailed<E> {
 }
 
 struct Slot<E: Entity> {
+    /// Tells it from its predecessors under the same key.
+    life: u64,
     actor: ActorRef<Mailed<E::Event>>,
     admitted: Arc<AtomicUsize>,
 }
@@ -100,6 +102,7 @@ struct Table<E: Entity> {
     slots: HashMap<E::Key, Slot<E>>,
     keys: HashMap<ActorId, E::Key>,
     restarts: Restarts<E::Key>,
+    lives: u64,
 }
 
 /// Runs after each crash: who, and when it may run again.
@@ -118,12 +121,13 @@ pub(crate) struct Entities<E: Entity> {
 /// An entity's way to itself: answers come back through it.
 pub(crate) struct Me<E: Entity> {
     key: E::Key,
+    life: u64,
     entities: Arc<Entities<E>>,
 }
 
 impl<E: Entity> Clone for Me<E> {
     fn clone(&self) -> Self {
-        Me { key: self.key, entities: self.entities.clone() }
+        Me { key: self.key, life: self.life, entities: self.entities.clone() }
     }
 }
 
@@ -135,7 +139,10 @@ impl<E: Entity> Me<E> {
 
     /// Sends an event to oneself; lost if one has crashed meanwhile, as the successor did not ask.
     pub(crate) fn tell(&self, event: E::Event) {
-        let _ = self.entities.tell_running(self.key, event);
+        let table = self.entities.lock();
+        if let Some(slot) = table.slots.get(&self.key).filter(|slot| slot.life == self.life) {
+            deliver(slot, event);
+        }
     }
 }
 
@@ -155,7 +162,12 @@ impl<E: Entity> Entities<E> {
             }
         });
         let entities = Arc::new(Entities {
-            table: Mutex::new(Table { slots: HashMap::new(), keys: HashMap::new(), restarts: Restarts::default() }),
+            table: Mutex::new(Table {
+                slots: HashMap::new(),
+                keys: HashMap::new(),
+                restarts: Restarts::default(),
+                lives: 0,
+            }),
             timers,
             clock,
             context,
@@ -233,7 +245,9 @@ impl<E: Entity> Entities<E> {
     }
 
     fn spawn<'t>(self: &Arc<Self>, table: &'t mut Table<E>, key: E::Key, restarted: bool) -> Option<&'t Slot<E>> {
-        let me = Me { key, entities: self.clone() };
+        table.lives += 1;
+        let life = table.lives;
+        let me = Me { key, life, entities: self.clone() };
         let shell = Shell::<E> { state: E::fresh(key, &self.context, restarted), me };
         // `spawn_linked_instant` fails only for a name that is taken, and entities have none
         let (actor, _) = ractor::ActorRuntime::spawn_linked_instant(
@@ -245,7 +259,7 @@ impl<E: Entity> Entities<E> {
         .ok()?;
         table.keys.insert(actor.get_id(), key);
         metrics::gauge!("starling_actors", "kind" => E::KIND).increment(1.0);
-        let slot = table.slots.entry(key).or_insert(Slot { actor, admitted: Arc::default() });
+        let slot = table.slots.entry(key).or_insert(Slot { life, actor, admitted: Arc::default() });
         if restarted {
             deliver(slot, E::tick());
         }

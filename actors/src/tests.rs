@@ -3,6 +3,7 @@
 
 mod chaos;
 mod kills;
+mod late;
 
 use std::{sync::Mutex, time::Duration};
 

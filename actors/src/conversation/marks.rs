@@ -28,6 +28,11 @@ impl MarkBoard {
         self.waiting.push(request);
     }
 
+    /// How many wait for the next write.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.under_way.is_none()
     }

@@ -43,6 +43,9 @@ const NO_DUEL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(250);
 /// How long telling waits for presence channels that do not answer.
 const WATCH_PATIENCE: Duration = Duration::from_secs(1);
+/// Wishes, marks and signs of typing, each, that wait while the store is slow. They wait no longer than its deadline, so
+/// only a crowd that does not wait for answers gets there.
+const WAITING_MAX: usize = 4096;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
 
 /// What it is told.
@@ -250,6 +253,9 @@ impl State {
     fn mail(&mut self, mail: ToConversation, now: Now, out: &mut Vec<Action>) {
         let mut telling = Vec::new();
         match mail {
+            ToConversation::Submit(what) if self.waiting.len() >= WAITING_MAX => overloaded(what.requester, out),
+            ToConversation::Mark(request) if self.marks.len() >= WAITING_MAX => overloaded(request.requester, out),
+            ToConversation::Typing { .. } if self.typing.len() >= WAITING_MAX => overloaded(None, out),
             ToConversation::Submit(what) => {
                 self.last_mail = Some(now.mono);
                 let (index, peek) = (Index::NotAsked, Peek::NotAsked);
@@ -425,6 +431,13 @@ fn timeout() -> Outcome {
 /// Not stored for certain, unless an earlier append that carried it ended unknown.
 fn give_up(wish: &Wish, out: &mut Vec<Action>) {
     answer(wish.what.requester, if wish.unknown { timeout() } else { unavailable() }, out);
+}
+
+/// Not taken: definitely not stored.
+fn overloaded(requester: Option<Requester>, out: &mut Vec<Action>) {
+    metrics::counter!("starling_admission_refused_total", "kind" => "waiting").increment(1);
+    let error = Error::new(Code::Overloaded, "too much waits in this conversation; nothing was stored").after_ms(200);
+    answer(requester, Outcome::Refused(error.into()), out);
 }
 
 fn answer(requester: Option<Requester>, outcome: Outcome, out: &mut Vec<Action>) {

@@ -253,6 +253,9 @@ impl State {
         &mut self, result: Result<Option<Standing>, storage::Error>, now: Now, out: &mut Vec<Action>,
     ) {
         let verifying = std::mem::take(&mut self.verifying);
+        if verifying.is_empty() {
+            return;
+        }
         let owned = matches!(self.stage, Stage::Ready);
         match result {
             Ok(Some(standing)) if owned && (standing.epoch, standing.owner) == (self.epoch, self.me) => {

@@ -6,7 +6,7 @@ use protocol::{
     push::Marks,
 };
 
-use super::{Action, Job, State, answer, unavailable};
+use super::{Action, Job, State, answer, timeout, unavailable};
 use crate::conversation::roster::no_such_conversation;
 
 impl State {
@@ -39,11 +39,15 @@ impl State {
     }
 
     pub(super) fn marked(&mut self, result: Result<Vec<Marks>, storage::Error>, out: &mut Vec<Action>) {
-        let Ok(now) = result else {
-            for request in self.marks.failed() {
-                answer(request.requester, unavailable(), out);
+        let now = match result {
+            Ok(now) => now,
+            Err(error) => {
+                let unknown = matches!(error, storage::Error::Unknown(_));
+                for request in self.marks.failed() {
+                    answer(request.requester, if unknown { timeout() } else { unavailable() }, out);
+                }
+                return;
             }
-            return;
         };
         let (requests, moved) = self.marks.stored(&now);
         for request in &requests {

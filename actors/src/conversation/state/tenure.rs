@@ -34,8 +34,10 @@ impl State {
     }
 
     pub(super) fn created(&mut self, result: Result<Created, storage::Error>, now: Now, out: &mut Vec<Action>) {
-        let Stage::Creating(creating) = std::mem::replace(&mut self.stage, Stage::Cold) else { return };
-        let (mut wish, event) = *creating;
+        let (mut wish, event) = match std::mem::replace(&mut self.stage, Stage::Cold) {
+            Stage::Creating(creating) => *creating,
+            unasked => return self.stage = unasked,
+        };
         match result {
             Ok(Created::Created { head }) => {
                 self.failures = 0;

@@ -1,5 +1,7 @@
 //! The owner of a log against the real model store, with one fault at a time.
 
+mod answers;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

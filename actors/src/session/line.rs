@@ -125,6 +125,11 @@ impl Line {
         self.closing.is_some()
     }
 
+    /// The farewell of a socket that must not come back: what is still queued for it is not its to have.
+    pub(crate) fn ended(&self) -> Option<Bye> {
+        self.closing.clone().filter(|bye| !bye.reconnect)
+    }
+
     /// True if there is something to write.
     pub(crate) fn is_ready(&self) -> bool {
         !self.queue.is_empty() || !self.receipts.is_empty() || self.closing.is_some()

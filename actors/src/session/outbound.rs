@@ -52,6 +52,17 @@ impl Outbound {
         }
     }
 
+    /// Waits until the session has ended for good (revoked, banned, replaced): a write that is still under way is given
+    /// up, so that nothing is delivered long after. Not to be waited for together with [`Outbound::next`].
+    pub async fn ended(&self) -> Bye {
+        loop {
+            if let Some(bye) = self.lock().ended() {
+                return bye;
+            }
+            self.changed.notified().await;
+        }
+    }
+
     /// Says `bye` after what is queued.
     pub(crate) fn close(&self, bye: Bye) {
         self.with(|line| line.close(bye));

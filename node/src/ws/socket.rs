@@ -167,7 +167,7 @@ impl Socket {
         tokio::select! {
             biased;
             next = outbound.next(frames) => {
-                self.write(settings, frames).await?;
+                self.write(settings, outbound, frames).await?;
                 if let Next::Close(bye) = next {
                     return Err(Stop::Bye(bye));
                 }
@@ -183,7 +183,9 @@ impl Socket {
                 timer.as_mut().reset(alive.deadline());
                 match due {
                     Due::Nothing => Ok(()),
-                    Due::Ping => self.write(settings, &mut vec![Bytes::from_static(push::PING.as_bytes())]).await,
+                    Due::Ping => {
+                        self.write(settings, outbound, &mut vec![Bytes::from_static(push::PING.as_bytes())]).await
+                    }
                     Due::GiveUp => Err(CloseCode::PingTimeout.into()),
                 }
             }
@@ -212,7 +214,7 @@ impl Socket {
     }
 
     /// Writes all of `frames` with one flush, within the deadline, and empties it.
-    async fn write(&mut self, settings: &Settings, frames: &mut Vec<Bytes>) -> Result<(), Stop> {
+    async fn write(&mut self, settings: &Settings, outbound: &Outbound, frames: &mut Vec<Bytes>) -> Result<(), Stop> {
         let written = timeout(WRITE_TIMEOUT, async {
             for frame in frames.drain(..) {
                 settings.meters.sent(&frame);
@@ -220,7 +222,14 @@ impl Socket {
             }
             self.ws.flush().await
         });
-        let result = written.await;
+        let result = tokio::select! {
+            biased;
+            result = written => result,
+            bye = outbound.ended() => {
+                frames.clear();
+                return Err(Stop::Bye(bye));
+            }
+        };
         // A burst leaves a large list behind; an idle socket keeps none.
         if frames.capacity() > 16 {
             *frames = Vec::new();

@@ -13,7 +13,7 @@ use std::{
 use protocol::{
     Code, ConnId, Error,
     close::CloseCode,
-    limits::{BAD_FRAMES_MAX, BAD_FRAMES_WINDOW_MS, REQUEST_DEADLINE_MS},
+    limits::{BAD_FRAMES_MAX, BAD_FRAMES_WINDOW_MS, REQUEST_DEADLINE_MS, STORE_DEADLINE_MS},
     peer::{Address, Mail, Slice, ToPresence},
     push::{self, Bye, Welcome},
     request::{self, Bad, Incoming, Verb},
@@ -34,6 +34,9 @@ use crate::{
 
 /// Refusals of one socket for too many requests in flight, after which it is closed.
 const IGNORED_REFUSALS_MAX: u32 = 256;
+
+/// How long a drain waits for requests in flight to be answered: a store's deadline and a little.
+const ANSWERS_PATIENCE: Duration = Duration::from_millis(STORE_DEADLINE_MS + 500);
 
 /// Opens connections for sockets.
 pub struct Gateway {
@@ -157,8 +160,18 @@ impl Gateway {
             random.fill(&mut dice);
             let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
             let after_ms = u64::from_le_bytes(dice) % notice_ms.saturating_add(1);
-            outbound.close(Bye { after_ms: Some(after_ms), ..Bye::of(CloseCode::Drain) });
+            // what is in flight is answered first, so that a drain leaves no outcome open
+            let bye = Bye { after_ms: Some(after_ms), ..Bye::of(CloseCode::Drain) };
+            outbound.with(|line| line.part(bye));
             tokio::time::sleep(pause).await;
+        }
+        let patience = self.context.clock.now() + ANSWERS_PATIENCE;
+        while self.context.clock.now() < patience && self.context.connections.sockets().iter().any(|o| !o.is_closing())
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for outbound in self.context.connections.sockets() {
+            outbound.close(Bye::of(CloseCode::Drain));
         }
     }
 
@@ -217,6 +230,11 @@ impl Connection {
                 Ok(()) => self.ignored_refusals = 0,
                 Err(NotBegun::SameId) => {
                     self.push_error(Some(id), &Error::field("id", "a request of this id is still unanswered"));
+                    return Flow::Continue;
+                }
+                Err(NotBegun::Parting) => {
+                    let error = Error::new(Code::Draining, "this node is being stopped; nothing was stored");
+                    self.push_error(Some(id), &error.after_ms(1000));
                     return Flow::Continue;
                 }
                 Err(NotBegun::TooMany) => return self.too_many(id),

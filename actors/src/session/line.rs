@@ -21,6 +21,8 @@ pub(crate) enum NotBegun {
     TooMany,
     /// One of the same id is unanswered.
     SameId,
+    /// The socket is about to be closed; nothing new begins.
+    Parting,
 }
 
 /// What a full queue drops first.
@@ -88,6 +90,8 @@ pub(crate) struct Line {
     receipts: HashMap<ConversationId, HashMap<UserId, Marks>>,
     pending: HashMap<u32, Pending>,
     open: HashSet<ConversationId>,
+    /// Said once nothing is in flight any more.
+    parting: Option<Bye>,
     closing: Option<Bye>,
 }
 
@@ -116,6 +120,7 @@ impl Line {
             receipts: HashMap::new(),
             pending: HashMap::new(),
             open: HashSet::new(),
+            parting: None,
             closing: None,
         }
     }
@@ -142,6 +147,9 @@ impl Line {
         if self.pending.contains_key(&id) {
             return Err(NotBegun::SameId);
         }
+        if self.parting.is_some() {
+            return Err(NotBegun::Parting);
+        }
         if self.pending.len() >= self.bounds.inflight {
             return Err(NotBegun::TooMany);
         }
@@ -154,6 +162,7 @@ impl Line {
         if let Some(pending) = self.pending.remove(&id) {
             observe(&pending, now);
             self.push(frame);
+            self.part_if_answered();
         }
     }
 
@@ -183,7 +192,8 @@ impl Line {
             && let Some(pending) = self.pending.remove(&id)
         {
             observe(&pending, now);
-            return self.push(push::ok(id, told.sent));
+            self.push(push::ok(id, told.sent));
+            return self.part_if_answered();
         }
         match &mut self.phase {
             Phase::Opening { heard } => raise(heard, told.conversation, told.sent.seq),
@@ -267,6 +277,20 @@ impl Line {
                     self.head(c, seq);
                 }
             }
+        }
+    }
+
+    /// Says `bye` once everything in flight is answered: for a socket that has time to go.
+    pub(crate) fn part(&mut self, bye: Bye) {
+        self.parting.get_or_insert(bye);
+        self.part_if_answered();
+    }
+
+    fn part_if_answered(&mut self) {
+        if self.pending.is_empty()
+            && let Some(bye) = self.parting.take()
+        {
+            self.close(bye);
         }
     }
 

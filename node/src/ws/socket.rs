@@ -35,6 +35,8 @@ use crate::{http::App, net::Stream};
 const READ_BUFFER_BYTES: usize = 1 << 10;
 /// Frames gathered before they are written; the rest of a batch goes out with the flush.
 const WRITE_BUFFER_BYTES: usize = 4 << 10;
+/// Several small frames share a message up to this size; larger ones travel alone.
+const JOINED_BYTES_MAX: usize = 16 << 10;
 /// Above this much unwritten the library refuses; more than any single frame the server makes.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 << 20;
 /// A client that takes nothing for this long is too slow (4003).
@@ -215,30 +217,31 @@ impl Socket {
 
     /// Writes all of `frames` with one flush, within the deadline, and empties it.
     async fn write(&mut self, settings: &Settings, outbound: &Outbound, frames: &mut Vec<Bytes>) -> Result<(), Stop> {
-        let written = timeout(WRITE_TIMEOUT, async {
-            for frame in frames.drain(..) {
-                settings.meters.sent(&frame);
-                self.ws.feed(text(frame)).await?;
+        frames.iter().for_each(|frame| settings.meters.sent(frame));
+        {
+            let mut sending = std::pin::pin!(async {
+                for message in messages(frames) {
+                    self.ws.feed(message).await?;
+                }
+                self.ws.flush().await
+            });
+            // Nearly always the socket takes everything at once; only one that does not costs a timer.
+            match sending.as_mut().now_or_never() {
+                Some(result) => result?,
+                None => tokio::select! {
+                    biased;
+                    result = sending => result?,
+                    bye = outbound.ended() => return Err(Stop::Bye(bye)),
+                    () = tokio::time::sleep(WRITE_TIMEOUT) => return Err(CloseCode::Slow.into()),
+                },
             }
-            self.ws.flush().await
-        });
-        let result = tokio::select! {
-            biased;
-            result = written => result,
-            bye = outbound.ended() => {
-                frames.clear();
-                return Err(Stop::Bye(bye));
-            }
-        };
+        }
         // A burst leaves a large list behind; an idle socket keeps none.
+        frames.clear();
         if frames.capacity() > 16 {
             *frames = Vec::new();
         }
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(CloseCode::Slow.into()),
-        }
+        Ok(())
     }
 
     /// `bye`, the close frame with the same code, then what the client still says, unread. The caller bounds the time.
@@ -268,6 +271,29 @@ impl Socket {
         let mut unread = [0; 512];
         while stream.read(&mut unread).await.is_ok_and(|n| n > 0) {}
     }
+}
+
+/// The messages that carry `frames`: a lone frame as it is, several joined by line feeds, which costs both sides less
+/// than a message each.
+fn messages(frames: &[Bytes]) -> impl Iterator<Item = Message> {
+    let mut rest = frames;
+    std::iter::from_fn(move || {
+        let (first, more) = rest.split_first()?;
+        rest = more;
+        if more.first().is_none_or(|next| first.len() + next.len() > JOINED_BYTES_MAX) {
+            return Some(text(first.clone()));
+        }
+        let mut joined = Vec::with_capacity(JOINED_BYTES_MAX.min(frames.iter().map(|frame| frame.len() + 1).sum()));
+        joined.extend_from_slice(first);
+        while let Some((next, more)) = rest.split_first()
+            && joined.len() + next.len() < JOINED_BYTES_MAX
+        {
+            joined.push(b'\n');
+            joined.extend_from_slice(next);
+            rest = more;
+        }
+        Some(text(joined.into()))
+    })
 }
 
 /// A frame as a text message. Every frame the server makes is JSON, so UTF-8.

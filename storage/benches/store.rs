@@ -1,5 +1,6 @@
 //! What the embedded store alone takes: durable events a second, and whether the cost of a send and of a page of history
 //! stays flat as a conversation and their number grow (P7). Under a minute. `cargo bench -p starling-storage`
+//! With `alone CONVERSATIONS EVENTS_PER_APPEND` only that, and only its events a second: a baseline for the node.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::{
@@ -26,8 +27,17 @@ const ROUNDS: usize = 400;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Beside the build: a temporary directory may be in memory, where syncing costs nothing.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    if let [word, conversations, events] = &arguments[..]
+        && word == "alone"
+    {
+        let (n_conversations, n_events) = (conversations.parse().unwrap(), events.parse().unwrap());
+        let store = Store::open_sqlite(dir.path()).unwrap();
+        println!("{:.0}", measure(&store, n_conversations, n_events).await.0);
+        return;
+    }
     println!("fdatasync alone: {:.0}/s", syncs_per_second(dir.path()));
     throughput(dir.path()).await;
     // Growth is about the store's own work, so here syncing is to cost nothing.
@@ -108,18 +118,8 @@ async fn throughput(dir: &Path) {
         for n_events in [1, 8, 64] {
             let dir = dir.join(format!("{n_conversations}-{n_events}"));
             let store = Store::open_sqlite(&dir).unwrap();
-            let mut owners = Vec::new();
-            for n in 0..n_conversations {
-                owners.push(Owner::create(&store, n).await);
-            }
             let (commits, cpu, begun) = (store.health.snapshot().commits, cpu_seconds(), Instant::now());
-            let tasks: Vec<_> = owners.into_iter().map(|owner| tokio::spawn(drive(owner, n_events, begun))).collect();
-            let (mut total, mut times) = (0, Vec::new());
-            for task in tasks {
-                let (appended, mut took) = task.await.unwrap();
-                total += appended;
-                times.append(&mut took);
-            }
+            let (_, total, mut times) = measure(&store, n_conversations, n_events).await;
             let seconds = begun.elapsed().as_secs_f64();
             times.sort_unstable();
             let at = |part: f64| times[(times.len() as f64 * part) as usize].as_secs_f64() * 1e3;
@@ -136,6 +136,23 @@ async fn throughput(dir: &Path) {
             fs::remove_dir_all(dir).unwrap();
         }
     }
+}
+
+/// Appends from all conversations at once: events a second, events, and how long each append took.
+async fn measure(store: &Store, n_conversations: u64, n_events: u64) -> (f64, u64, Vec<Duration>) {
+    let mut owners = Vec::new();
+    for n in 0..n_conversations {
+        owners.push(Owner::create(store, n).await);
+    }
+    let begun = Instant::now();
+    let tasks: Vec<_> = owners.into_iter().map(|owner| tokio::spawn(drive(owner, n_events, begun))).collect();
+    let (mut total, mut times) = (0, Vec::new());
+    for task in tasks {
+        let (appended, mut took) = task.await.unwrap();
+        total += appended;
+        times.append(&mut took);
+    }
+    (total as f64 / begun.elapsed().as_secs_f64(), total, times)
 }
 
 async fn drive(mut owner: Owner, n_events: u64, begun: Instant) -> (u64, Vec<Duration>) {

@@ -37,6 +37,15 @@ async fn signed_in(node: &Node, name: &str) -> Socket {
 }
 
 /// The server says `bye` and closes with the same code.
+/// Waits until something is so that becomes so by itself.
+fn eventually(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "not {what} within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 async fn closed_with(socket: &mut Socket, code: u16) {
     let bye = socket.expect(PATIENCE, |frame: &Frame| frame.is("bye")).await.unwrap();
     let content: serde_json::Value = bye.content().unwrap();
@@ -54,9 +63,12 @@ async fn silence_before_hello_is_closed_4008() {
     let started = Instant::now();
     closed_with(&mut open(&node, Upgrade::default()).await, 4008).await;
     assert!(started.elapsed() >= Duration::from_millis(200));
-    let metrics = get(node.admin_address(), "/metrics").body;
-    assert!(metrics.contains("starling_connections_closed_total{code=\"4008\"} 1"), "{metrics}");
-    assert!(metrics.contains("starling_hello_total{result=\"hello timeout\"} 1"), "{metrics}");
+    // counted once the client's close frame has come, so perhaps a moment after the client saw the server's
+    eventually("counted", || {
+        let metrics = get(node.admin_address(), "/metrics").body;
+        metrics.contains("starling_connections_closed_total{code=\"4008\"} 1")
+            && metrics.contains("starling_hello_total{result=\"hello timeout\"} 1")
+    });
 }
 
 #[tokio::test]
@@ -226,8 +238,10 @@ fn a_second_signal_ends_it_at_once() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _sockets = runtime.block_on(async { [signed_in(&node, "ada").await, signed_in(&node, "bob").await] });
     node.signal("TERM").unwrap();
-    let ready = get(node.admin_address(), "/ready");
-    assert_eq!((ready.status, ready.json()["reasons"][0].clone()), (503, "draining".into()), "{}", ready.body);
+    eventually("unready", || {
+        let ready = get(node.admin_address(), "/ready");
+        ready.status == 503 && ready.json()["reasons"][0] == "draining"
+    });
     node.signal("INT").unwrap();
     assert_eq!(node.wait(PATIENCE).unwrap().code(), Some(1));
 }

@@ -83,7 +83,8 @@ impl Sqlite {
         let readers = (0..READERS).map(|_| open::reader(&opened.path)).collect::<Result<Vec<_>, _>>()?;
         let writer = Arc::new(Shared {
             queue: Queue::new(WRITES_WAITING_MAX),
-            failing: AtomicBool::new(false),
+            // until a write has shown otherwise: a node that starts on a full disk is not ready
+            failing: AtomicBool::new(true),
             writes: AtomicU64::new(0),
             commits: AtomicU64::new(0),
         });

@@ -114,7 +114,16 @@ impl Entity for State {
                 outbound.with(|line| line.answer(id, refused(id, &error, conn), now));
             }
             Action::Push(frame) => outbound.with(|line| line.push(frame)),
-            Action::Show(c, on_screen) => outbound.with(|line| line.show(c, on_screen)),
+            Action::Show(id, c, on_screen) => outbound.with(|line| {
+                let shown = line.show(c, on_screen);
+                if let Some(id) = id {
+                    let frame = match shown {
+                        Ok(()) => push::ok(id, serde_json::json!({})),
+                        Err(error) => refused(id, &error, conn),
+                    };
+                    line.answer(id, frame, now);
+                }
+            }),
             Action::Close(code) => outbound.close(Bye::of(code)),
             Action::Expire => outbound.with(|line| {
                 for (id, _) in line.expire(now) {
@@ -126,10 +135,22 @@ impl Entity for State {
                 let users = outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default();
                 context.watch_users(&outbound, users);
             }
-            Action::Job(job) => {
-                let (me, context) = (me.clone(), context.clone());
-                tokio::spawn(async move { work(job, &me, &outbound, &context).await });
-            }
+            Action::Job(job) => match outbound.begin_job(context.limits.inflight) {
+                Some(place) => {
+                    let (me, context) = (me.clone(), context.clone());
+                    tokio::spawn(async move {
+                        work(job, &me, &outbound, &context).await;
+                        drop(place);
+                    });
+                }
+                None => {
+                    metrics::counter!("starling_rate_limited_total", "scope" => "inflight").increment(1);
+                    if let Some(id) = job.id() {
+                        let error = Error::new(Code::TooManyInflight, "wait for answers before asking more");
+                        outbound.with(|line| line.answer(id, refused(id, &error.after_ms(100), conn), now));
+                    }
+                }
+            },
             Action::Answer(None, _) | Action::Send(_) | Action::WakeAt(_) | Action::Stop => {}
         }
         Performed::Done

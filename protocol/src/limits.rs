@@ -30,6 +30,8 @@ pub const SYNC_BYTES_MAX: usize = 128 << 10;
 pub const SYNC_LIST_MAX: usize = 100;
 /// Users in one `watch` or presence query.
 pub const WATCH_USERS_MAX: usize = 200;
+/// Conversations that one socket has open at once: more than any screen shows, and what is kept for it stays small.
+pub const OPEN_MAX: usize = 100;
 /// Characters of a conversation's title.
 pub const TITLE_CHARS_MAX: usize = 200;
 /// Mentions and attachments of one post.

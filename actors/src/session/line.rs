@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    ConversationId, Seq, UserId,
+    ConversationId, Error, Seq, UserId,
     close::CloseCode,
+    limits::OPEN_MAX,
     push::{self, Bye, Gap, Head, Marks, Receipts, Sent},
 };
 use tokio::time::Instant;
@@ -255,12 +256,18 @@ impl Line {
     }
 
     /// On screen or not: typing and receipts of others come only for what is.
-    pub(crate) fn show(&mut self, c: ConversationId, on_screen: bool) {
-        if on_screen {
+    ///
+    /// # Errors
+    /// More than a screen can show.
+    pub(crate) fn show(&mut self, c: ConversationId, on_screen: bool) -> Result<(), Error> {
+        if !on_screen {
+            self.open.remove(&c);
+        } else if self.open.len() < OPEN_MAX || self.open.contains(&c) {
             self.open.insert(c);
         } else {
-            self.open.remove(&c);
+            return Err(Error::field("c", format!("at most {OPEN_MAX} conversations are open at once; close some")));
         }
+        Ok(())
     }
 
     /// The answer to a `sync`. From here on everything is pushed; what was heard of meanwhile and lies beyond what the

@@ -1,6 +1,9 @@
 //! The line of one socket, shared between the session that fills it and the write loop that empties it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use protocol::{
@@ -31,12 +34,31 @@ pub struct Outbound {
     pub(crate) device: Option<DeviceId>,
     /// Whose presence this socket is told.
     pub(crate) watched: Mutex<Vec<UserId>>,
+    /// Requests of this socket that are being worked on beside its session.
+    jobs: AtomicUsize,
+}
+
+/// One request that is being worked on; over when it is dropped.
+pub(crate) struct Job(Arc<Outbound>);
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.0.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Outbound {
     pub(crate) fn new(conn: ConnId, caller: Caller, device: Option<DeviceId>, bounds: Bounds) -> Self {
         let line = Mutex::new(Line::new(bounds));
-        Outbound { line, changed: Notify::new(), conn, caller, device, watched: Mutex::default() }
+        Outbound {
+            line,
+            changed: Notify::new(),
+            conn,
+            caller,
+            device,
+            watched: Mutex::default(),
+            jobs: AtomicUsize::new(0),
+        }
     }
 
     /// Waits until there is something to write, then moves all of it to the end of `frames`. Cancel-safe.
@@ -61,6 +83,13 @@ impl Outbound {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// Room for one more job, if fewer than this are under way. What has an id is also bounded by what is unanswered,
+    /// what has none by nothing else.
+    pub(crate) fn begin_job(self: &Arc<Self>, n_max: usize) -> Option<Job> {
+        let fewer = |n: usize| (n < n_max).then_some(n + 1);
+        self.jobs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok().then(|| Job(self.clone()))
     }
 
     /// Says `bye` after what is queued.

@@ -48,6 +48,16 @@ pub(crate) enum Job {
     Auth(Option<u32>, String),
 }
 
+impl Job {
+    /// The request it answers.
+    pub(crate) fn id(&self) -> Option<u32> {
+        match self {
+            Job::Sync(id, _) | Job::Watch(id, _) | Job::Auth(id, _) => *id,
+            Job::Hist(id, _) => Some(*id),
+        }
+    }
+}
+
 /// What it wants done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
@@ -55,7 +65,8 @@ pub(crate) enum Action {
     Answer(Option<u32>, Result<(), Error>),
     Push(Bytes),
     Job(Job),
-    Show(protocol::ConversationId, bool),
+    /// A conversation is on screen, or no longer; and answer that.
+    Show(Option<u32>, protocol::ConversationId, bool),
     /// Answer `timeout` to what waited too long.
     Expire,
     /// Make the watches of users again.
@@ -167,12 +178,10 @@ impl State {
             }
             Verb::Watch(watch) => out.push(Action::Job(Job::Watch(id, watch.users))),
             Verb::Open(target) => {
-                out.push(Action::Show(target.c, true));
-                out.push(Action::Answer(id, Ok(())));
+                out.push(Action::Show(id, target.c, true));
             }
             Verb::Close(target) => {
-                out.push(Action::Show(target.c, false));
-                out.push(Action::Answer(id, Ok(())));
+                out.push(Action::Show(id, target.c, false));
             }
             Verb::Auth(auth) => out.push(Action::Job(Job::Auth(id, auth.token))),
         }

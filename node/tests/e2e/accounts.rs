@@ -292,3 +292,41 @@ async fn rotating_keys_signs_nobody_out() {
     assert_signed_in(&ann).await;
     assert_signed_in(&Person { access: fresh.to_owned(), ..ann.clone() }).await;
 }
+
+#[tokio::test]
+async fn nothing_that_people_say_or_know_reaches_the_log() {
+    let house = House::start(&[("log.level", "trace"), ("storage.backend", "memory")]);
+    let (ann, bob) = (house.person().await, house.person().await);
+    let c = ann.direct(&bob).await;
+    let mut wire = ann.live("ann's telephone").await;
+    wire.ask("send", json!({"c": c, "cid": "x", "text": "the body of a post"})).await;
+    wire.raw("the body of a frame that is none").await;
+    wire.push("err").await;
+    ann.says(&c, "the body of another").await;
+    ann.patch("users/me", json!({"display_name": "Ann of the Lanterns"})).await.is(200);
+    let ticket = ann.post("auth/ticket", json!({})).await.is(201)["ticket"].as_str().unwrap().to_owned();
+    let upgrade = Upgrade { ticket: Some(ticket.clone()), ..Upgrade::default() };
+    Wire::connect(&house.target(), &upgrade).await.ask("hello", json!({})).await;
+    let wrong = json!({"login": ann.name, "password": "the wrong password"});
+    house.open(Method::POST, "auth/login", wrong).await.refused(401, "unauthenticated");
+    ann.refresh_with(&ann.refresh).await.is(200);
+    ann.get(&format!("users?username={}", bob.name)).await.is(200);
+    let log = house.log();
+    assert!(log.lines().count() > 1, "nothing is logged at all: {log}");
+    let secrets = [
+        PASSWORD,
+        "the wrong password",
+        &ann.access,
+        &ann.refresh,
+        &ticket,
+        &ann.name,
+        &bob.name,
+        "the body of",
+        "Lanterns",
+        "telephone",
+    ];
+    for secret in secrets {
+        let found = log.lines().find(|line| line.contains(secret));
+        assert_eq!(found, None, "{secret}");
+    }
+}

@@ -76,7 +76,7 @@ impl House {
         self.node.lock().unwrap().pid()
     }
 
-    /// What the node has logged.
+    /// What the node has logged so far.
     pub(crate) fn log(&self) -> String {
         self.node.lock().unwrap().log()
     }

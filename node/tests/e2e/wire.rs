@@ -153,6 +153,51 @@ impl Wire {
         }
     }
 
+    /// The close code after this is the first thing said.
+    pub(crate) async fn said_first(&mut self, frame: Value) -> u16 {
+        self.raw(frame.to_string()).await;
+        self.ended().await
+    }
+
+    /// The close code, if pings are never answered.
+    pub(crate) async fn ended_unanswered(&mut self) -> u16 {
+        loop {
+            match self.socket.next_frame(PATIENCE).await {
+                Ok(_) => {}
+                Err(Ended::Closed { code, .. }) => return code,
+                Err(other) => panic!("expected a close frame: {other}"),
+            }
+        }
+    }
+
+    /// Answers that many pings and says how many there were.
+    pub(crate) async fn answer_pings(&mut self, n: usize) -> usize {
+        let mut n_answered = 0;
+        while n_answered < n {
+            if self.socket.next_frame(PATIENCE).await.unwrap().t.is_none() {
+                self.raw("{}").await;
+                n_answered += 1;
+            }
+        }
+        n_answered
+    }
+
+    /// Writes text, whether or not the socket is still there.
+    pub(crate) async fn flood(&mut self, text: String) {
+        self.socket.send_text(text).await.ok();
+    }
+
+    /// Reads until the socket ends, or has answered one more request.
+    pub(crate) async fn drain(&mut self) {
+        let last = self.last_id + 1;
+        self.flood(json!({"t": "sync", "id": last, "d": {}}).to_string()).await;
+        while let Ok(frame) = self.socket.next_frame(PATIENCE).await {
+            if frame.id.map(u64::from) == Some(last) {
+                return;
+            }
+        }
+    }
+
     /// Reads one frame and keeps it.
     async fn read(&mut self) -> Result<(), Ended> {
         let frame = self.socket.next_frame(PATIENCE).await?;

@@ -153,3 +153,17 @@ async fn sends_beyond_the_rate_are_refused_with_a_time_and_take_no_place() {
     let late = json!({"c": c, "cid": format!("r{n}"), "text": "x"});
     assert_eq!(a.ask("send", late).await["dup"], false, "after the time given it is taken");
 }
+
+#[tokio::test]
+async fn a_socket_has_a_hundred_conversations_open_at_most() {
+    let ann = House::shared().person().await;
+    let c = ann.group(&[]).await;
+    let mut a = ann.live("a").await;
+    for n in 0..100 {
+        a.ask("open", json!({"c": format!("c_{n:032x}")})).await;
+    }
+    a.ask("open", json!({"c": format!("c_{:032x}", 7)})).await;
+    assert_eq!(a.refused("open", json!({"c": c}), "bad_field").await["field"], "c");
+    a.ask("close", json!({"c": format!("c_{:032x}", 7)})).await;
+    a.ask("open", json!({"c": c})).await;
+}

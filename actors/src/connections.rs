@@ -14,9 +14,9 @@ use protocol::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::session::{
+use crate::outbound::{
+    Outbound,
     line::{Told, Volatile},
-    outbound::Outbound,
 };
 
 enum Target {
@@ -228,7 +228,7 @@ impl Connections {
                     Outcome::Done(Done::Presence(states)) => {
                         push::ok(tag, PresenceStates { presence: states.into_iter().collect() })
                     }
-                    Outcome::Refused(refusal) => crate::session::refused(tag, &refusal.into(), conn),
+                    Outcome::Refused(refusal) => crate::refusals::refused(tag, &refusal.into(), conn),
                 };
                 outbound.with(|line| line.answer(tag, frame, now));
             }

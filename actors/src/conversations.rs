@@ -11,7 +11,6 @@ use protocol::{
     request::Page,
     rest,
 };
-use serde::Serialize;
 use storage::{
     Store,
     directory::{self, Membership},
@@ -19,7 +18,13 @@ use storage::{
 };
 
 use crate::{
-    Caller, World, connections::Connections, conversation::roster::no_such_conversation, history, presence_query,
+    Caller, World,
+    connections::Connections,
+    history,
+    listing::{other_of, page_of},
+    naming::{direct_id, group_id, hash},
+    presence_query,
+    refusals::{no_such_conversation, store_failed},
     router::Router,
 };
 
@@ -33,82 +38,6 @@ pub struct Conversations {
     text_chars: usize,
     router: Arc<Router>,
     connections: Arc<Connections>,
-}
-
-/// What a failing store is called outside.
-pub(crate) fn store_failed(error: &storage::Error) -> Error {
-    match error {
-        storage::Error::Refused(_) => Error::new(Code::Unavailable, "the store is away; try again").after_ms(500),
-        storage::Error::Unknown(_) => Error::new(Code::Timeout, "the store did not say in time").after_ms(500),
-        storage::Error::Duplicate => Error::new(Code::Conflict, "stored already under this client id"),
-        storage::Error::Corrupt(what) => {
-            tracing::error!(what, "the store holds something unreadable");
-            Error::new(Code::Internal, "the store holds something unreadable; the operator has been told")
-        }
-    }
-}
-
-/// Names a request, so that another one under the same client id is noticed.
-pub(crate) fn hash(what: &str, request: &impl Serialize) -> [u8; 16] {
-    let mut bytes = what.as_bytes().to_vec();
-    bytes.push(0);
-    // through a value, whose keys are sorted: the order a client writes them in means nothing
-    if let Ok(value) = serde_json::to_value(request) {
-        bytes.extend_from_slice(value.to_string().as_bytes());
-    }
-    digest(&bytes)
-}
-
-fn digest(bytes: &[u8]) -> [u8; 16] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest.as_ref()[..16]);
-    half
-}
-
-/// The id of the one direct conversation of two users, whoever begins it.
-fn direct_id(a: UserId, b: UserId) -> ConversationId {
-    let (first, second) = if a < b { (a, b) } else { (b, a) };
-    ConversationId(digest(&[b"direct\0".as_slice(), &first.0, &second.0].concat()))
-}
-
-/// The id of a group or channel: the same for the same creator and key, so that a repeated request makes one.
-fn group_id(creator: UserId, key: &[u8]) -> ConversationId {
-    ConversationId(digest(&[b"group\0".as_slice(), &creator.0, key].concat()))
-}
-
-/// The other side of a direct conversation.
-pub(crate) fn other_of(conversation: &directory::Conversation, user: UserId) -> Option<UserId> {
-    conversation.pair.map(|(a, b)| if a == user { b } else { a })
-}
-
-/// Sorts a list: most recent activity first, ties by id.
-pub(crate) fn cursor_of(membership: &Membership) -> (u64, ConversationId) {
-    (membership.conversation.head.at.0, membership.conversation.id)
-}
-
-/// A page of a user's list, most recent activity first, and the cursor of the next.
-pub(crate) fn page_of<'a>(
-    all: impl Iterator<Item = &'a Membership>, limit: usize, cursor: Option<&str>,
-) -> Result<(Vec<&'a Membership>, Option<String>), Error> {
-    if limit == 0 {
-        return Ok((Vec::new(), None));
-    }
-    let below = cursor.map(parse_cursor).transpose()?;
-    let mut page: Vec<_> = all.filter(|m| below.is_none_or(|below| cursor_of(m) < below)).collect();
-    page.sort_by_key(|m| std::cmp::Reverse(cursor_of(m)));
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let next = page.last().filter(|_| more).map(|last| {
-        let (at, id) = cursor_of(last);
-        format!("{at}.{id}")
-    });
-    Ok((page, next))
-}
-
-fn parse_cursor(text: &str) -> Result<(u64, ConversationId), Error> {
-    let parsed = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
-    parsed.ok_or_else(|| Error::field("cursor", "not a cursor of this list; begin again without one"))
 }
 
 fn check_limit(limit: Option<usize>) -> Result<usize, Error> {

@@ -20,14 +20,14 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-pub use crate::session::outbound::{Next, Outbound};
+pub use crate::outbound::{Next, Outbound};
 use crate::{
     Caller,
     entities::{Entities, NotAdmitted},
+    outbound::{bounds, line::NotBegun, stated},
+    refusals::refused,
     session::{
-        self, Context,
-        line::NotBegun,
-        outbound::{bounds, stated},
+        Context,
         state::{Input, State},
     },
 };
@@ -271,7 +271,7 @@ impl Connection {
     }
 
     fn push_error(&self, id: Option<u32>, error: &Error) {
-        let frame = session::refused(id, error, self.conn());
+        let frame = refused(id, error, self.conn());
         self.outbound.with(|line| line.push(frame));
     }
 

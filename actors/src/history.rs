@@ -12,7 +12,7 @@ use storage::{
     log::{Lane, Range},
 };
 
-use crate::{conversation::roster::no_such_conversation, conversations::store_failed};
+use crate::refusals::{no_such_conversation, store_failed};
 
 /// Other events on one page; more than that between its posts, and the page gets shorter.
 const PAGE_EVENTS_MAX: usize = 500;

@@ -12,8 +12,13 @@ mod connections;
 mod conversation;
 mod entities;
 mod history;
+mod kinds;
+mod listing;
+mod naming;
+mod outbound;
 mod presence;
 mod presence_query;
+mod refusals;
 mod restarts;
 mod router;
 mod session;
@@ -41,7 +46,8 @@ pub use world::{Clock, Random, World};
 use crate::{
     connections::Connections,
     entities::{Entities, Entity, NodeSupervisor},
-    router::{Kinds, Router},
+    kinds::Kinds,
+    router::Router,
 };
 
 /// Everything a node decides with, started together.

@@ -12,7 +12,7 @@ use protocol::{
 };
 use storage::Store;
 
-use crate::{connections::Connections, conversations::store_failed, router::Router};
+use crate::{connections::Connections, refusals::store_failed, router::Router};
 
 /// Those of `users` whose presence `reader` may see.
 pub(crate) async fn visible(store: &Store, reader: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {

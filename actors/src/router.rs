@@ -4,25 +4,32 @@
 use std::sync::{Arc, OnceLock};
 
 use protocol::{
-    Code, Error, Incarnation,
-    peer::{Mail, Outcome, Requester, ToConnections, ToConversation, ToPresence},
+    Code, ConnId, ConversationId, Error, Incarnation,
+    peer::{Mail, Outcome, Requester, Slice, ToConnections, ToConversation, ToPresence},
 };
 
 use crate::{
     connections::{Connections, Later},
-    conversation::state::{Input as ConversationInput, State as Conversation},
-    entities::{Entities, NotAdmitted},
-    presence::{Input as PresenceInput, State as Presence},
-    session::state::{Input as SessionInput, State as Session},
+    entities::NotAdmitted,
     world::Clock,
 };
 
-/// The entities mail can go to; known once they are started.
-#[derive(Clone)]
-pub(crate) struct Kinds {
-    pub(crate) conversations: Arc<Entities<Conversation>>,
-    pub(crate) presence: Arc<Entities<Presence>>,
-    pub(crate) sessions: Arc<Entities<Session>>,
+/// Where the entities of this node take their mail. The entities send through the router, so it cannot name them.
+pub(crate) trait Mailboxes: Send + Sync {
+    /// From a client: starts the conversation if need be, within its mailbox's bound.
+    fn ask(&self, c: ConversationId, mail: ToConversation) -> Result<(), NotAdmitted>;
+
+    /// About devices: only to a conversation that runs, another asks when it starts.
+    fn inform(&self, c: ConversationId, mail: ToConversation);
+
+    /// Starts the channel if need be.
+    fn presence(&self, slice: Slice, mail: ToPresence) -> Result<(), NotAdmitted>;
+
+    /// The registration of this socket stands.
+    fn registered(&self, conn: ConnId);
+
+    /// This socket's registration and watches are to be made again.
+    fn register_again(&self, conn: ConnId);
 }
 
 /// See the module.
@@ -30,22 +37,22 @@ pub(crate) struct Router {
     me: Incarnation,
     clock: Arc<dyn Clock>,
     connections: Arc<Connections>,
-    kinds: OnceLock<Kinds>,
+    mailboxes: OnceLock<Box<dyn Mailboxes>>,
 }
 
 impl Router {
     pub(crate) fn new(me: Incarnation, clock: Arc<dyn Clock>, connections: Arc<Connections>) -> Router {
-        Router { me, clock, connections, kinds: OnceLock::new() }
+        Router { me, clock, connections, mailboxes: OnceLock::new() }
     }
 
     /// Opens for mail, once.
-    pub(crate) fn open(&self, kinds: Kinds) {
-        let _ = self.kinds.set(kinds);
+    pub(crate) fn open(&self, mailboxes: impl Mailboxes + 'static) {
+        let _ = self.mailboxes.set(Box::new(mailboxes));
     }
 
     /// Takes mail to the entity it is for. Who asked for something that cannot be taken is answered at once.
     pub(crate) fn send(&self, mail: Mail) {
-        let Some(kinds) = self.kinds.get() else { return };
+        let Some(mailboxes) = self.mailboxes.get() else { return };
         match mail {
             Mail::Conversation(c, mail) => match mail {
                 ToConversation::Submit(_) | ToConversation::Mark(_) | ToConversation::Typing { .. } => {
@@ -54,18 +61,15 @@ impl Router {
                         ToConversation::Mark(mark) => mark.requester,
                         _ => None,
                     };
-                    if let Err(why) = kinds.conversations.admit(c, ConversationInput::Mail(mail)) {
+                    if let Err(why) = mailboxes.ask(c, mail) {
                         self.refuse(requester, why);
                     }
                 }
-                // about devices: only to a conversation that runs, another asks when it starts
-                about_devices => {
-                    let _ = kinds.conversations.tell_running(c, ConversationInput::Mail(about_devices));
-                }
+                about_devices => mailboxes.inform(c, about_devices),
             },
             Mail::Presence(slice, mail) => {
                 let requester = if let ToPresence::Query(requester, _) = &mail { Some(*requester) } else { None };
-                if let Err(why) = kinds.presence.tell(slice, PresenceInput::Mail(mail)) {
+                if let Err(why) = mailboxes.presence(slice, mail) {
                     self.refuse(requester, why);
                 }
             }
@@ -79,16 +83,10 @@ impl Router {
             return;
         }
         let later = self.connections.deliver(mail, self.clock.now());
-        let Some(kinds) = self.kinds.get() else { return };
+        let Some(mailboxes) = self.mailboxes.get() else { return };
         match later {
-            Some(Later::Registered(conn)) => {
-                let _ = kinds.sessions.tell_running(conn, SessionInput::Registered);
-            }
-            Some(Later::RegisterAgain(conns)) => {
-                for conn in conns {
-                    let _ = kinds.sessions.tell_running(conn, SessionInput::RegisterAgain);
-                }
-            }
+            Some(Later::Registered(conn)) => mailboxes.registered(conn),
+            Some(Later::RegisterAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.register_again(conn)),
             None => {}
         }
     }

@@ -1,12 +1,9 @@
 //! One session: a connected device. The shell: does what `session::state` decided, and runs what takes time beside it.
 
-pub(crate) mod line;
-pub(crate) mod outbound;
 pub(crate) mod state;
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use protocol::{
     Code, ConnId, Error, Incarnation, UserId,
     peer::{Address, Mail, Slice, ToPresence},
@@ -14,15 +11,15 @@ use protocol::{
 };
 use storage::Store;
 
-use self::{
-    outbound::Outbound,
-    state::{Action, Input, Job, State},
-};
+use self::state::{Action, Input, Job, State};
 use crate::{
     Accounts, Caller,
     connections::Connections,
     entities::{Entity, Me, Now, Performed},
-    history, presence_query,
+    history,
+    outbound::Outbound,
+    presence_query,
+    refusals::refused,
     router::Router,
     settings::Limits,
     sync,
@@ -38,13 +35,6 @@ pub(crate) struct Context {
     pub(crate) router: Arc<Router>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) accounts: Arc<Accounts>,
-}
-
-/// An `err` frame; its `request` names socket and request in the logs.
-pub(crate) fn refused(id: impl Into<Option<u32>>, error: &Error, conn: ConnId) -> Bytes {
-    let id = id.into();
-    metrics::counter!("starling_request_errors_total", "type" => "frame", "code" => error.code.as_str()).increment(1);
-    push::err(id, error, &format!("{:x}-{}", conn.0, id.unwrap_or(0)))
 }
 
 impl Context {

@@ -15,7 +15,10 @@ use storage::{
     log::{self, Lane},
 };
 
-use crate::conversations::{cursor_of, page_of, store_failed};
+use crate::{
+    listing::{cursor_of, other_of, page_of},
+    refusals::store_failed,
+};
 
 /// How far each conversation is covered by an answer: a head beyond it is news.
 pub(crate) type Covered = HashMap<ConversationId, Seq>;
@@ -71,7 +74,7 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut us
         id: conversation.id,
         kind: conversation.kind,
         title: conversation.title.clone(),
-        with: crate::conversations::other_of(conversation, member.user),
+        with: other_of(conversation, member.user),
         head: head.seq,
         head_post: head.post_no,
         read: member.marks.read,

@@ -8,6 +8,8 @@ use protocol::{
     peer::Change,
 };
 
+use crate::refusals::{no_such_conversation, too_many_members};
+
 /// A conversation's members and settings at one place of its log.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Roster {
@@ -32,16 +34,6 @@ pub(crate) enum Verdict {
     Unchanged,
     /// No, for good.
     Refused(Error),
-}
-
-/// What everybody who is not a member hears, whether the conversation exists or not.
-pub(crate) fn no_such_conversation() -> Error {
-    Error::new(Code::NotFound, "there is no such conversation")
-}
-
-/// What is said when a conversation would have more members than allowed.
-pub(crate) fn too_many_members(members_max: usize) -> Error {
-    Error::new(Code::Conflict, format!("a conversation has at most {members_max} members"))
 }
 
 fn forbidden(why: &str) -> Verdict {

@@ -189,7 +189,7 @@ impl State {
 
     fn send(&mut self, id: Option<u32>, send: Send, now: Now, out: &mut Vec<Action>) -> Result<(), Error> {
         self.take_send(now.mono)?;
-        let request_hash = crate::conversations::hash("post", &send.post);
+        let request_hash = crate::naming::hash("post", &send.post);
         let submission = Submission {
             requester: id.map(|tag| Requester { at: self.at, tag }),
             by: self.caller.user,

@@ -7,7 +7,7 @@ use protocol::{
 };
 
 use super::{Action, Job, State, answer, timeout, unavailable};
-use crate::conversation::roster::no_such_conversation;
+use crate::refusals::no_such_conversation;
 
 impl State {
     /// Marks and typing need to know the members, not to own the log.

@@ -11,12 +11,9 @@ use super::{
     give_up, stored, timeout, unavailable,
 };
 use crate::{
-    conversation::{
-        audience::Audience,
-        recent::Recent,
-        roster::{Roster, no_such_conversation, too_many_members},
-    },
+    conversation::{audience::Audience, recent::Recent, roster::Roster},
     entities::Now,
+    refusals::{no_such_conversation, too_many_members},
 };
 
 impl State {

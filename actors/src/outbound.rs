@@ -1,5 +1,7 @@
 //! The line of one socket, shared between the session that fills it and the write loop that empties it.
 
+pub(crate) mod line;
+
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
@@ -12,7 +14,7 @@ use protocol::{
 };
 use tokio::sync::Notify;
 
-use super::line::{Bounds, Line};
+use self::line::{Bounds, Line};
 use crate::Caller;
 
 /// What the write loop does with what it was given.

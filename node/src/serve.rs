@@ -98,7 +98,7 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
 
     let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
     say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
-    tracing::info!(node, start_ms = started.elapsed().as_secs_f64() * 1e3, "ready");
+    tracing::info!(node, start_ms = started.elapsed().as_micros() as f64 / 1e3, "ready");
     if std::io::stderr().is_terminal() {
         welcome(&format!("{scheme}://{client_at}"));
     }

@@ -2,6 +2,7 @@
 //! one of them is killed at work, and when the store fails meanwhile.
 
 mod chaos;
+mod flood;
 mod kills;
 mod late;
 

@@ -99,6 +99,32 @@ fn a_data_directory_it_cannot_have_is_named_and_exits_1() {
 }
 
 #[test]
+fn a_read_only_mount_is_named_and_exits_1() {
+    let (starter, dir) = support::starter();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    // a mount of its own namespace: it is gone with the process
+    let mount = format!("mount -t tmpfs -o ro,size=1m none {} && exec \"$@\"", data.display());
+    let starter = starter.set("storage.backend", "sqlite").through(&["unshare", "-m", "sh", "-c", &mount, "sh"]);
+    refused(&starter, &["node.data_dir", &data.display().to_string(), "ead-only"]);
+}
+
+#[test]
+fn a_database_that_is_damaged_or_newer_is_named_and_exits_1() {
+    let (starter, dir) = support::starter();
+    let starter = starter.set("storage.backend", "sqlite");
+    drop(starter.start().unwrap());
+    let database = dir.path().join("data/starling.db");
+    let newer = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); \
+                 d.execute(\"insert into schema_migrations values (9999, 'x', x'00', 0)\"); d.commit()";
+    let newer = Command::new("python3").args(["-c", newer]).arg(&database).output().unwrap();
+    assert!(newer.status.success(), "{newer:?}");
+    refused(&starter, &["9999"]);
+    std::fs::write(&database, "this is not what it was").unwrap();
+    refused(&starter, &["starling.db"]);
+}
+
+#[test]
 fn damaged_secrets_and_certificates_are_named_and_exit_1() {
     let (starter, dir) = support::starter();
     std::fs::create_dir(dir.path().join("data")).unwrap();

@@ -24,6 +24,7 @@ pub use crate::outbound::{Next, Outbound};
 use crate::{
     Caller,
     entities::{Entities, NotAdmitted},
+    meters::METERS,
     outbound::{bounds, line::NotBegun, stated},
     refusals::refused,
     session::{
@@ -221,7 +222,7 @@ impl Connection {
     }
 
     fn request(&mut self, id: Option<u32>, verb: Verb) -> Flow {
-        metrics::counter!("starling_frames_total", "dir" => "in", "type" => verb.name()).increment(1);
+        METERS.frame_in(verb.name());
         if let Some(id) = id {
             let now = self.context.clock.now();
             let deadline = now + Duration::from_millis(REQUEST_DEADLINE_MS);

@@ -14,6 +14,7 @@ mod entities;
 mod history;
 mod kinds;
 mod listing;
+mod meters;
 mod naming;
 mod outbound;
 mod presence;

@@ -11,6 +11,7 @@ use protocol::{
 use crate::{
     connections::{Connections, Later},
     entities::NotAdmitted,
+    meters::METERS,
     world::Clock,
 };
 
@@ -81,6 +82,10 @@ impl Router {
     pub(crate) fn send_to(&self, node: Incarnation, mail: ToConnections) {
         if node != self.me {
             return;
+        }
+        if let ToConnections::Event(fanout) = &mail {
+            let ms = self.clock.wall().0.saturating_sub(fanout.at.0);
+            METERS.delivery_seconds.record(ms as f64 / 1000.0);
         }
         let later = self.connections.deliver(mail, self.clock.now());
         let Some(mailboxes) = self.mailboxes.get() else { return };

@@ -30,7 +30,7 @@ use super::{
     recent::Recent,
     roster::Roster,
 };
-use crate::entities::Now;
+use crate::{entities::Now, meters::Owned};
 
 /// How long a conversation without traffic stays.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
@@ -168,6 +168,7 @@ pub(crate) struct State {
     continues: bool,
     loading: bool,
     recent: Recent,
+    owned: Option<Owned>,
     waiting: VecDeque<Wish>,
     /// How many at the end of `waiting` the index may have to be asked about.
     unasked: usize,
@@ -209,6 +210,7 @@ impl State {
             continues: false,
             loading: false,
             recent: Recent::default(),
+            owned: None,
             waiting: VecDeque::new(),
             unasked: 0,
             flight: None,

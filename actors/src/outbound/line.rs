@@ -12,6 +12,8 @@ use protocol::{
 };
 use tokio::time::Instant;
 
+use crate::meters::METERS;
+
 /// Bytes that an item without content of its own is counted with.
 const SMALL_ITEM_BYTES: usize = 128;
 
@@ -357,6 +359,5 @@ fn raise(heard: &mut HashMap<ConversationId, Seq>, c: ConversationId, seq: Seq) 
 }
 
 fn observe(pending: &Pending, now: Instant) {
-    metrics::histogram!("starling_request_duration_seconds", "type" => pending.verb)
-        .record(now.duration_since(pending.since).as_secs_f64());
+    METERS.answered(pending.verb, now.duration_since(pending.since));
 }

@@ -11,6 +11,7 @@ use super::{Action, Flight, Index, Job, Stage, State, Wish, answer, extract, giv
 use crate::{
     conversation::{recent::Recent, roster::Verdict},
     entities::Now,
+    meters::METERS,
 };
 
 impl State {
@@ -141,8 +142,7 @@ impl State {
                 }
                 for (event, wish) in flight.events.iter().zip(&flight.wishes) {
                     self.recent.add(event);
-                    metrics::histogram!("starling_send_commit_seconds")
-                        .record(now.mono.duration_since(wish.since).as_secs_f64());
+                    METERS.send_commit_seconds.record(now.mono.duration_since(wish.since).as_secs_f64());
                 }
                 self.recent.trim(self.head.settled);
                 let requesters = flight.wishes.into_iter().map(|wish| wish.what.requester);

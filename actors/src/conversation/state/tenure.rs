@@ -13,6 +13,7 @@ use super::{
 use crate::{
     conversation::{audience::Audience, recent::Recent, roster::Roster},
     entities::Now,
+    meters::Owned,
     refusals::{no_such_conversation, too_many_members},
 };
 
@@ -45,6 +46,7 @@ impl State {
                     self.roster = Some(Roster::created(*kind, title.clone(), members));
                 }
                 self.stage = Stage::Ready;
+                self.owned.get_or_insert_with(Owned::begin);
                 self.stored(vec![(event, wish.what.requester)], now, out);
             }
             Ok(Created::Exists) if matches!(wish.what.change, Change::Create { kind: Kind::Direct, .. }) => {
@@ -114,6 +116,7 @@ impl State {
         let Tenancy { epoch, head, tail } = tenancy;
         self.failures = 0;
         (self.epoch, self.made, self.loading) = (epoch, 0, false);
+        self.owned.get_or_insert_with(Owned::begin);
         let before = std::mem::replace(&mut self.head, head);
         let reach = tail.first().map_or(head.seq, |first| Seq(first.seq.0 - 1));
         self.recent = Recent::from_tail(reach, &tail);
@@ -220,6 +223,7 @@ impl State {
     /// The log must be claimed again. `continues`: nobody else was seen to own it, so what is known of it still holds.
     pub(super) fn lose(&mut self, continues: bool, out: &mut Vec<Action>) {
         (self.stage, self.continues, self.loading) = (Stage::Cold, continues, false);
+        self.owned = None;
         self.unsettled.clear();
         for (wish, _) in std::mem::take(&mut self.refusing).into_iter().rev() {
             self.waiting.push_front(wish);

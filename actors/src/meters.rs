@@ -1,0 +1,66 @@
+//! Meters of what happens per frame or per message. Looked up once: finding one by name costs more than counting.
+//! The recorder is installed before the first of them is used.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, Histogram};
+use protocol::request::Verb;
+
+/// See the module.
+pub(crate) struct Meters {
+    frames_in: Vec<(&'static str, Counter)>,
+    request_seconds: Vec<(&'static str, Histogram)>,
+    /// From the moment a submission is taken to the moment its event is durable.
+    pub(crate) send_commit_seconds: Histogram,
+    /// From the moment an event is judged to the moment it is in the queues of the node's sockets.
+    pub(crate) delivery_seconds: Histogram,
+    /// Logs this node may append to.
+    pub(crate) conversations_owned: Gauge,
+}
+
+pub(crate) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
+    frames_in: Verb::NAMES
+        .iter()
+        .map(|verb| (*verb, metrics::counter!("starling_frames_total", "dir" => "in", "type" => *verb)))
+        .collect(),
+    request_seconds: Verb::NAMES
+        .iter()
+        .map(|verb| (*verb, metrics::histogram!("starling_request_duration_seconds", "type" => *verb)))
+        .collect(),
+    send_commit_seconds: metrics::histogram!("starling_send_commit_seconds"),
+    delivery_seconds: metrics::histogram!("starling_delivery_seconds", "hop" => "local"),
+    conversations_owned: metrics::gauge!("starling_conversations_owned"),
+});
+
+impl Meters {
+    /// Counts a frame of a client.
+    pub(crate) fn frame_in(&self, verb: &'static str) {
+        if let Some((_, counter)) = self.frames_in.iter().find(|(name, _)| *name == verb) {
+            counter.increment(1);
+        }
+    }
+
+    /// Records how long a request waited for its answer.
+    pub(crate) fn answered(&self, verb: &'static str, took: std::time::Duration) {
+        if let Some((_, histogram)) = self.request_seconds.iter().find(|(name, _)| *name == verb) {
+            histogram.record(took.as_secs_f64());
+        }
+    }
+}
+
+/// Counts one log as owned for as long as it exists.
+#[derive(Debug)]
+pub(crate) struct Owned(());
+
+impl Owned {
+    pub(crate) fn begin() -> Owned {
+        METERS.conversations_owned.increment(1.0);
+        Owned(())
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        METERS.conversations_owned.decrement(1.0);
+    }
+}

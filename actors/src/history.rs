@@ -47,7 +47,9 @@ pub(crate) async fn page(store: &Store, reader: UserId, c: ConversationId, page:
         if oldest_first { Box::new(views.into_iter()) } else { Box::new(views.into_iter().rev()) };
     for view in ordered {
         bytes += serde_json::to_vec(&view).map_or(0, |json| json.len() + 1);
-        if bytes > PAGE_BYTES_MAX - 1024 {
+        let is_first = answer.messages.is_empty() && answer.events.is_empty();
+        // the first one fits always, or the next page would begin before it again
+        if bytes > PAGE_BYTES_MAX - 1024 && !is_first {
             answer.more = true;
             break;
         }

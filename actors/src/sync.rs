@@ -26,6 +26,22 @@ pub(crate) type Covered = HashMap<ConversationId, Seq>;
 /// Bytes an item is counted with, besides its events.
 const ITEM_BYTES: usize = 400;
 
+/// What the events of one answer may take. The first one fits always: a post may be larger as it is read than as it was
+/// written, and who waits behind it would never get past it.
+struct Budget {
+    left: usize,
+    is_whole: bool,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left || self.is_whole;
+        self.left = if fits { self.left.saturating_sub(bytes) } else { 0 };
+        self.is_whole = false;
+        fits
+    }
+}
+
 /// Answers a `sync` of `reader`.
 ///
 /// # Errors
@@ -47,7 +63,7 @@ pub(crate) async fn answer(store: &Store, reader: UserId, request: Sync) -> Resu
     wanted.sort_by_key(|m| std::cmp::Reverse(cursor_of(m)));
 
     let mut synced = Synced { next, ..Synced::default() };
-    let mut budget = SYNC_BYTES_MAX;
+    let mut budget = Budget { left: SYNC_BYTES_MAX, is_whole: true };
     for membership in wanted {
         let id = membership.conversation.id;
         let have = request.have.get(&id).copied().unwrap_or_default();
@@ -67,7 +83,7 @@ pub(crate) async fn answer(store: &Store, reader: UserId, request: Sync) -> Resu
     Ok((synced, covered))
 }
 
-async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut usize) -> Result<SyncItem, Error> {
+async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut Budget) -> Result<SyncItem, Error> {
     let Membership { conversation, member } = membership;
     let head = conversation.head;
     let mut item = SyncItem {
@@ -83,11 +99,11 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut us
         more: false,
         gap: None,
     };
-    *budget = budget.saturating_sub(ITEM_BYTES);
+    budget.left = budget.left.saturating_sub(ITEM_BYTES);
     if head.seq <= have {
         return Ok(item);
     }
-    if *budget == 0 {
+    if budget.left == 0 {
         item.more = true;
         return Ok(item);
     }
@@ -110,11 +126,9 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut us
         // the newest that fit; what lies before them is a gap
         let mut kept: Vec<View> = Vec::new();
         for (view, size) in sized.collect::<Vec<_>>().into_iter().rev() {
-            if size > *budget {
-                *budget = 0;
+            if !budget.take(size) {
                 break;
             }
-            *budget -= size;
             kept.push(view);
         }
         kept.reverse();
@@ -123,11 +137,10 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut us
         item.events = kept;
     } else {
         for (view, size) in sized {
-            if size > *budget {
-                (*budget, item.more) = (0, true);
+            if !budget.take(size) {
+                item.more = true;
                 break;
             }
-            *budget -= size;
             item.events.push(view);
         }
     }

@@ -72,6 +72,11 @@ impl Audience {
         self.flush(false, out);
     }
 
+    /// True if everybody's devices are known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
     /// True if nothing is left to tell.
     pub(crate) fn is_told(&self) -> bool {
         self.untold.is_empty()

@@ -192,6 +192,8 @@ pub(crate) struct State {
     restarted: bool,
     last_mail: Option<Instant>,
     untold_since: Option<Instant>,
+    /// Since when marks and typing wait for channels to say who is connected.
+    unheard_since: Option<Instant>,
     wake: Option<Instant>,
     parting: bool,
 }
@@ -229,6 +231,7 @@ impl State {
             restarted,
             last_mail: None,
             untold_since: None,
+            unheard_since: None,
             wake: None,
             parting: false,
         }
@@ -305,7 +308,7 @@ impl State {
             }
             self.follow(out);
         }
-        self.serve_roster(out);
+        self.serve_roster(now, out);
     }
 
     fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -369,6 +372,7 @@ impl State {
             && self.held.is_empty()
             && self.audience.is_told()
             && self.marks.is_empty()
+            && self.typing.is_empty()
             && !self.loading
     }
 

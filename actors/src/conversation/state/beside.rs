@@ -6,13 +6,22 @@ use protocol::{
     push::Marks,
 };
 
-use super::{Action, Job, State, answer, timeout, unavailable};
-use crate::refusals::no_such_conversation;
+use super::{Action, Job, State, WATCH_PATIENCE, answer, timeout, unavailable};
+use crate::{entities::Now, refusals::no_such_conversation};
 
 impl State {
     /// Marks and typing need to know the members, not to own the log.
-    pub(super) fn serve_roster(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn serve_roster(&mut self, now: Now, out: &mut Vec<Action>) {
         let Some(roster) = &self.roster else { return };
+        // nobody could be told before it is known who is connected; a channel that stays silent holds up nobody for long
+        if self.audience.is_known() {
+            self.unheard_since = None;
+        } else if !(self.marks.is_empty() && self.typing.is_empty()) {
+            let since = *self.unheard_since.get_or_insert(now.mono);
+            if now.mono.duration_since(since) < WATCH_PATIENCE {
+                return;
+            }
+        }
         let head = self.head.seq;
         let mut telling = Vec::new();
         for (by, on) in std::mem::take(&mut self.typing) {

@@ -220,6 +220,17 @@ async fn an_idempotency_key_makes_one_thing_of_many_tries() {
         keyed(&ann, Method::POST, "conversations", bad, group.clone()).await.refused(400, "bad_field");
     }
 
+    // all at once: one of them makes it
+    let asked: Vec<_> =
+        (0..8).map(|_| tokio::spawn(keyed(&ann, Method::POST, "conversations", "k3", group.clone()))).collect();
+    let (mut n_made, mut ids) = (0, std::collections::HashSet::new());
+    for one in asked {
+        let reply = one.await.unwrap();
+        n_made += usize::from(reply.status == 201);
+        ids.insert(reply.json()["id"].to_string());
+    }
+    assert_eq!((n_made, ids.len()), (1, 1));
+
     // a retry that comes late does not undo what happened since
     let members = format!("conversations/{c}/members");
     let join = json!({"users": [eve.id]});

@@ -99,15 +99,26 @@ async fn receipts_come_for_what_is_on_screen_only() {
 }
 
 #[tokio::test]
-async fn receipts_reach_an_open_screen_however_long_the_conversation_was_quiet() {
+async fn receipts_and_typing_reach_an_open_screen_however_long_the_conversation_was_quiet() {
     let house = House::mortal(&[]);
     let (ann, bob) = (house.person().await, house.person().await);
-    let c = ann.direct(&bob).await;
-    ann.says(&c, "1").await;
-    // nobody remembers the conversation: nothing of it was said since the node came up
+    let mut conversations = Vec::new();
+    for _ in 0..20 {
+        let c = ann.group(&[&bob]).await;
+        ann.says(&c, "1").await;
+        conversations.push(c);
+    }
+    // nobody remembers the conversations: nothing of them was said since the node came up
     house.crash();
     let (mut a, mut b) = (ann.live("a").await, bob.live("b").await);
-    a.ask("open", json!({"c": c})).await;
-    b.ask("read", json!({"c": c, "seq": 2})).await;
-    assert_eq!(a.push("rcpt").await["marks"][&bob.id], json!({"read": 2, "delivered": 2}));
+    for (n, c) in conversations.iter().enumerate() {
+        a.ask("open", json!({"c": c})).await;
+        if n % 2 == 0 {
+            b.ask("read", json!({"c": c, "seq": 2})).await;
+            assert_eq!(a.push("rcpt").await["marks"][&bob.id], json!({"read": 2, "delivered": 2}));
+        } else {
+            b.ask("typ", json!({"c": c, "on": true})).await;
+            assert_eq!(a.push("typ").await, json!({"c": c, "user": bob.id, "on": true}));
+        }
+    }
 }

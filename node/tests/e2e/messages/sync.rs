@@ -201,3 +201,52 @@ async fn g7_sync_is_the_line_between_past_and_live() {
     }
     writer.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_post_that_is_larger_read_than_written_stops_nobody_from_catching_up() {
+    let house = House::shared();
+    let (ann, bob) = (house.person().await, house.person().await);
+    let c = ann.group(&[&bob]).await;
+    let mut a = ann.live("a").await;
+    ann.says(&c, "before").await;
+    // 5 bytes as it is written, 19 as it is read: more than one answer to `sync` holds
+    let numbers = vec!["1e15"; 13_000].join(",");
+    let meta = format!(r#"{{"c":"{c}","cid":"swollen","text":"x","meta":{{"n":[{numbers}]}}}}"#);
+    a.raw(format!(r#"{{"t":"send","id":999,"d":{meta}}}"#)).await;
+    a.answer(999).await.unwrap();
+    ann.says(&c, "after").await;
+    let (mut have, mut seen) = (1, Vec::new());
+    let mut b = bob.hello("x").await;
+    for _ in 0..4 {
+        let synced = b.ask("sync", json!({"have": {&c: have}})).await;
+        let Some(item) = synced["conversations"].get(0) else { break };
+        seen.extend(seqs(item));
+        have = *seen.last().unwrap();
+    }
+    assert_eq!(seen, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_an_operator_allows_to_be_posted_can_be_read() {
+    let largest = [
+        ("limits.frame_bytes", "1048576"),
+        ("limits.text_chars", "100000"),
+        ("limits.queue_hard_bytes", "4194304"),
+        ("storage.backend", "memory"),
+    ];
+    let ann = House::start(&largest).person().await;
+    let c = ann.group(&[]).await;
+    let mut a = ann.live("a").await;
+    let text = "\u{1F426}".repeat(100_000); // 400 KB: more than a page or an answer to `sync`
+    for n in 0..3 {
+        a.ask("send", json!({"c": c, "cid": n.to_string(), "text": text})).await;
+    }
+    for n in 2..=4 {
+        let page = a.ask("hist", json!({"c": c, "after": n - 1})).await;
+        assert_eq!((&page["messages"][0]["seq"], &page["more"]), (&json!(n), &json!(n < 4)));
+        let page = a.ask("hist", json!({"c": c, "before": n + 1, "limit": 1})).await;
+        assert_eq!(page["messages"][0]["text"], text.as_str());
+        let synced = a.ask("sync", json!({"have": {&c: n - 1}})).await;
+        assert_eq!(synced["conversations"][0]["events"][0]["seq"], n);
+    }
+}

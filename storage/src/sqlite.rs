@@ -3,6 +3,7 @@
 
 mod accounts;
 mod directory;
+mod explain;
 mod job;
 mod log;
 mod migrations;

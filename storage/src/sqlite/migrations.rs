@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
-use super::open::explain;
+use super::explain::explain;
 use crate::OpenError;
 
 /// Every migration: its number is its place, from 1. Never change one that was released; add the next.

@@ -3,15 +3,14 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
-use super::migrations;
+use super::{explain::explain, migrations};
 use crate::OpenError;
 
 /// The database in its directory.
@@ -89,19 +88,5 @@ fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         Ok(verdict) if verdict == "ok" => Ok(()),
         Ok(reason) => Err(OpenError::Damaged { path: path.to_owned(), reason: reason.replace('\n', " ") }),
         Err(source) => Err(explain(path, source)),
-    }
-}
-
-/// Says what an error at the opening means.
-pub(super) fn explain(path: &Path, source: rusqlite::Error) -> OpenError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            OpenError::Damaged { path, reason: source.to_string() }
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            OpenError::Directory { dir: path, source: io::Error::other(source) }
-        }
-        _ => OpenError::Database { path, reason: source.to_string() },
     }
 }

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::{
-    Code, Error, Post, Seq, limits,
-    request::{Hello, ListWindow, Page, Pres, Presence, Verb, Watch},
+    Code, Error, Post, Presence, Seq, limits,
+    request::{Hello, ListWindow, Page, Pres, Verb, Watch},
 };
 
 impl Verb {

@@ -1,4 +1,5 @@
-//! Names and numbers. Two different things never share a type; ids travel as opaque strings with a kind prefix.
+//! Names, numbers, and the few words that both sides say. Two different things never share a type; ids travel as opaque
+//! strings with a kind prefix.
 
 use std::{fmt, str::FromStr};
 
@@ -194,4 +195,17 @@ pub enum Role {
     Admin,
     /// Also gives and takes roles.
     Owner,
+}
+
+/// How a user appears to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// A device is there and in use.
+    Online,
+    /// Devices are there, none in use.
+    Away,
+    /// No device.
+    Offline,
 }

@@ -5,9 +5,8 @@ use bytes::Bytes;
 use wincode::{SchemaRead, SchemaWrite};
 
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Epoch, Incarnation, Kind, Millis, Role, Seq, SessionId, UserId,
+    ClientId, Code, ConnId, ConversationId, Epoch, Incarnation, Kind, Millis, Presence, Role, Seq, SessionId, UserId,
     push::{Marks, PresenceState},
-    request::Presence,
 };
 
 mod codec;

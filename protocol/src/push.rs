@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    ClientId, ConversationId, Error, Kind, Millis, Seq, UserId,
+    ClientId, ConversationId, Error, Kind, Millis, Presence, Seq, UserId,
     close::CloseCode,
     event::{ENVELOPE_VERSION, PostView, View},
-    request::Presence,
 };
 
 /// The ping, and a client's answer to it.

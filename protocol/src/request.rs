@@ -10,6 +10,7 @@ use crate::{ClientId, ConversationId, DeviceId, Error, Post, Seq, UserId};
 mod decode;
 mod flat;
 
+pub use crate::Presence;
 pub use decode::{decode, read, split};
 
 /// One understood frame.
@@ -175,19 +176,6 @@ pub struct Typ {
     pub c: ConversationId,
     /// Started or stopped.
     pub on: bool,
-}
-
-/// How a user appears to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, wincode::SchemaRead, wincode::SchemaWrite)]
-#[cfg_attr(test, derive(bincode::Encode))]
-#[serde(rename_all = "lowercase")]
-pub enum Presence {
-    /// A device is there and in use.
-    Online,
-    /// Devices are there, none in use.
-    Away,
-    /// No device.
-    Offline,
 }
 
 /// See [`Verb::Pres`].

@@ -5,10 +5,9 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Role, Seq, SessionId, UserId,
+    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, SessionId, UserId,
     peer::*,
     push::{Marks, PresenceState},
-    request::Presence,
 };
 
 /// What bincode should write for the two types that hold [`Bytes`], which it does not know.

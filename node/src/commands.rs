@@ -9,18 +9,9 @@ use std::process::ExitCode;
 use crate::{
     cli::{self, Cli, Command},
     config::{self, Loaded},
+    report::{Failure, complain, say},
     serve,
 };
-
-/// Why a command did not do what was asked: one line for the operator.
-pub(crate) enum Failure {
-    /// Exit code 1.
-    Failed(String),
-    /// Exit code 2, and the lines are out already.
-    Configuration,
-    /// Exit code 3.
-    Unreachable(String),
-}
 
 /// Runs what the command line says.
 pub(crate) fn run(cli: Cli) -> ExitCode {
@@ -68,19 +59,4 @@ fn load(sources: &config::Sources) -> Result<Loaded, Failure> {
         }
         Failure::Configuration
     })
-}
-
-/// To stdout: what was asked for.
-#[allow(clippy::print_stdout)]
-pub(crate) fn say(text: &str) {
-    use std::io::Write;
-    // A reader that has gone (`| head`) is no reason to panic.
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// To stderr: what went wrong, for people.
-#[allow(clippy::print_stderr)]
-pub(crate) fn complain(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "starling: {line}");
 }

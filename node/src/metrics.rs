@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::descriptors;
+
 /// From a cache's hit to the request deadline, seconds.
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -56,7 +58,7 @@ fn process() {
     if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
         gauge("process_open_fds", fds.count());
     }
-    if let Some(max) = descriptors_max() {
+    if let Some(max) = descriptors::max() {
         gauge("process_max_fds", max);
     }
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
@@ -73,21 +75,6 @@ fn process() {
     if let Some(boot) = boot {
         metrics::gauge!("process_start_time_seconds").set(boot + start / 100.0);
     }
-}
-
-/// The descriptors this process may open.
-pub(crate) fn descriptors_max() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
-}
-
-/// Raises what this process may open to what the system lets it: the customary 1,024 are for programs that `select`.
-pub(crate) fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, fewer connections are taken.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn describe() {

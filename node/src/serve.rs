@@ -11,17 +11,16 @@ use tokio::sync::watch;
 
 use crate::{
     admin::{self, Admin},
-    commands::{Failure, complain, say},
     config::{self, Config, Sources},
+    descriptors,
     http::{self, App},
     logs, metrics,
     net::{self, Door, admission::Admission, tls::Tls},
+    report::{Failure, complain, say},
     shutdown::{self, Shutdown},
     world::{DataDir, SecureRandom, SteadyClock},
 };
 
-/// Descriptors kept for the store, listeners and admin connections.
-pub(crate) const DESCRIPTORS_RESERVED: usize = 256;
 /// Connections of operators and scrapers.
 const ADMIN_CONNECTIONS: usize = 256;
 /// After the drain: for answers under way and close frames.
@@ -177,12 +176,16 @@ fn settings(config: &Config, data: &DataDir) -> Result<Settings, String> {
 
 /// The configured number, or fewer if the process may not open as many descriptors.
 fn connections_max(config: &Config) -> usize {
-    metrics::raise_descriptors();
+    descriptors::raise();
     let wanted = config.limits_connections;
-    let Some(descriptors) = metrics::descriptors_max() else { return wanted };
-    let room = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    let Some(max) = descriptors::max() else { return wanted };
+    let room = max.saturating_sub(descriptors::RESERVED).max(1);
     if room < wanted {
-        tracing::info!(descriptors, room, "fewer connections than limits.connections: raise `ulimit -n` for more");
+        tracing::info!(
+            descriptors = max,
+            room,
+            "fewer connections than limits.connections: raise `ulimit -n` for more"
+        );
     }
     wanted.min(room)
 }

@@ -2,8 +2,13 @@
 
 use std::{fs::File, io::Write, net::TcpListener, time::Instant};
 
-use super::{Failure, say};
-use crate::{config::Config, metrics::descriptors_max, net::tls::Tls, serve::DESCRIPTORS_RESERVED, world::DataDir};
+use crate::{
+    config::Config,
+    descriptors,
+    net::tls::Tls,
+    report::{Failure, say},
+    world::DataDir,
+};
 
 /// Synced writes to time the disk with.
 const WRITES: u32 = 50;
@@ -46,8 +51,8 @@ pub(super) fn preflight(config: &Config) -> Result<(), Failure> {
 }
 
 fn descriptors(connections: usize) -> Result<String, String> {
-    let Some(max) = descriptors_max() else { return Ok("unknown on this system".to_owned()) };
-    let room = max.saturating_sub(DESCRIPTORS_RESERVED);
+    let Some(max) = descriptors::max() else { return Ok("unknown on this system".to_owned()) };
+    let room = max.saturating_sub(descriptors::RESERVED);
     match room {
         0 => Err(format!("{max} are not enough to run at all; raise `ulimit -n`")),
         room if room < connections => {

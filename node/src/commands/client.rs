@@ -8,8 +8,7 @@ use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::Failure;
-use crate::config::Config;
+use crate::{config::Config, report::Failure};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -3,11 +3,12 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Failure, client::ask, say};
+use super::client::ask;
 use crate::{
     admin::Status,
     cli::{Keys, Output, User},
     config::Config,
+    report::{Failure, say},
 };
 
 type Done = Result<(), Failure>;

@@ -49,7 +49,7 @@ fn the_transcript_works_word_for_word() {
 }
 
 #[test]
-fn its_links_lead_somewhere_and_its_verbs_exist() {
+fn its_links_lead_somewhere_and_its_verbs_and_commands_exist() {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
     let links: Vec<_> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
     assert!(links.len() > 5);
@@ -60,6 +60,11 @@ fn its_links_lead_somewhere_and_its_verbs_exist() {
     let verbs = text.split("`make ").skip(1).map(|rest| rest.split([' ', '`']).next().unwrap());
     for verb in verbs {
         assert!(makefile.lines().any(|line| line.starts_with(&format!("{verb}:"))), "make {verb}");
+    }
+    for command in text.split("`starling ").skip(1).map(|rest| rest.split('`').next().unwrap()) {
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_starling"));
+        let answer = asked.args(command.split(' ')).arg("--help").output().unwrap();
+        assert!(answer.status.success(), "starling {command}: {}", String::from_utf8_lossy(&answer.stderr));
     }
 }
 

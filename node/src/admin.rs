@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    app::App,
     http::{
-        App,
         extract::{JsonBody, bearer},
         refusal::{self, Refusal},
     },

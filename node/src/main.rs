@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;
+mod app;
 mod cli;
 mod commands;
 mod config;
@@ -13,6 +14,7 @@ mod logs;
 mod metrics;
 mod net;
 mod report;
+mod routes;
 mod serve;
 mod shutdown;
 mod world;

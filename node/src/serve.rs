@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use crate::{
     admin::{self, Admin},
+    app::App,
     config::{self, Config, Sources},
-    descriptors,
-    http::{self, App},
-    logs, metrics,
+    descriptors, logs, metrics,
     net::{self, Door, admission::Admission, tls::Tls},
     report::{Failure, complain, say},
+    routes,
     shutdown::{self, Shutdown},
     world::{DataDir, SecureRandom, SteadyClock},
 };
@@ -76,7 +76,7 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     );
     let scheme = if tls.is_some() { "https" } else { "http" };
     let clients =
-        Door { listener: client, router: http::router(app.clone()), admission: admission.clone(), tls: tls.clone() };
+        Door { listener: client, router: routes::router(app.clone()), admission: admission.clone(), tls: tls.clone() };
     let admins = Door {
         listener: operators,
         router: admin::router(admin),

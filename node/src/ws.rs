@@ -3,9 +3,10 @@
 
 mod liveness;
 mod meters;
+pub(crate) mod settings;
 mod socket;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use actors::Caller;
 use axum::{
@@ -19,44 +20,20 @@ use protocol::{Code, Error, close::CloseCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
-    config::Config,
+    app::App,
     http::{
-        App,
         extract::bearer,
         origin,
         refusal::{self, Refusal},
     },
     net::{Connected, Stream},
 };
-use meters::Meters;
+use settings::Settings;
 
 /// The one subprotocol; a client that names none means it.
 const SUBPROTOCOL: &str = "starling.v1.json";
 /// How long hyper may take to hand over the connection after the answer.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What every socket shares.
-pub(crate) struct Settings {
-    frame_bytes: usize,
-    hello: Duration,
-    ping: Duration,
-    pong: Duration,
-    allowed_origins: Vec<String>,
-    meters: Arc<Meters>,
-}
-
-impl Settings {
-    pub(crate) fn of(config: &Config) -> Settings {
-        Settings {
-            frame_bytes: config.limits_frame_bytes,
-            hello: Duration::from_millis(config.limits_hello_ms),
-            ping: Duration::from_millis(config.limits_ping_ms),
-            pong: Duration::from_millis(config.limits_pong_ms),
-            allowed_origins: config.auth_allowed_origins.clone(),
-            meters: Arc::new(Meters::new()),
-        }
-    }
-}
 
 /// What the upgrade found out.
 enum Verdict {

@@ -8,14 +8,14 @@ use axum::{
 use protocol::rest::{AddMembers, ChangeRole, Conversation, ConversationChange, CreateConversation, List, Member};
 
 use super::{
-    App,
     extract::{IdempotencyKey, JsonBody, Query, Signed, id, number},
     refusal::Refusal,
 };
+use crate::app::App;
 
 type Answer<T> = Result<T, Refusal>;
 
-pub(super) async fn create(
+pub(crate) async fn create(
     State(app): State<App>, Signed(caller): Signed, IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<CreateConversation>,
 ) -> Answer<(StatusCode, Json<Conversation>)> {
@@ -23,34 +23,34 @@ pub(super) async fn create(
     Ok((if fresh { StatusCode::CREATED } else { StatusCode::OK }, Json(conversation)))
 }
 
-pub(super) async fn list(
+pub(crate) async fn list(
     State(app): State<App>, Signed(caller): Signed, query: Query,
 ) -> Answer<Json<List<Conversation>>> {
     let cursor = query.get("cursor").map(String::as_str);
     Ok(Json(app.starling.conversations.list(caller, number(&query, "limit")?, cursor).await?))
 }
 
-pub(super) async fn one(
+pub(crate) async fn one(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>,
 ) -> Answer<Json<Conversation>> {
     Ok(Json(app.starling.conversations.one(caller, id(&c)?).await?))
 }
 
-pub(super) async fn change(
+pub(crate) async fn change(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<ConversationChange>,
 ) -> Answer<Json<Conversation>> {
     Ok(Json(app.starling.conversations.change(caller, id(&c)?, body, key).await?))
 }
 
-pub(super) async fn members(
+pub(crate) async fn members(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, query: Query,
 ) -> Answer<Json<List<Member>>> {
     let cursor = query.get("cursor").map(String::as_str);
     Ok(Json(app.starling.conversations.members(caller, id(&c)?, number(&query, "limit")?, cursor).await?))
 }
 
-pub(super) async fn add_members(
+pub(crate) async fn add_members(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<AddMembers>,
 ) -> Answer<StatusCode> {
@@ -58,7 +58,7 @@ pub(super) async fn add_members(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn change_role(
+pub(crate) async fn change_role(
     State(app): State<App>, Signed(caller): Signed, Path((c, user)): Path<(String, String)>,
     IdempotencyKey(key): IdempotencyKey, JsonBody(body): JsonBody<ChangeRole>,
 ) -> Answer<StatusCode> {
@@ -66,7 +66,7 @@ pub(super) async fn change_role(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn remove_member(
+pub(crate) async fn remove_member(
     State(app): State<App>, Signed(caller): Signed, Path((c, user)): Path<(String, String)>,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Answer<StatusCode> {

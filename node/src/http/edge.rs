@@ -18,11 +18,11 @@ use protocol::{Code, Error, limits::REQUEST_DEADLINE_MS};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
-use super::{
-    App,
-    refusal::{self, Refusal},
+use super::refusal::{self, Refusal};
+use crate::{
+    app::App,
+    net::{Connected, address},
 };
-use crate::net::{Connected, address};
 
 /// The header that names a request in the logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

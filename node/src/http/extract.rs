@@ -14,10 +14,10 @@ use protocol::{ClientId, Code, Error};
 use serde::de::DeserializeOwned;
 
 use super::{
-    App,
     edge::ClientAddress,
     refusal::{self, Refusal},
 };
+use crate::app::App;
 
 /// Bytes of one request's body.
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -14,14 +14,14 @@ use protocol::{
 };
 
 use super::{
-    App,
     extract::{IdempotencyKey, JsonBody, Query, Signed, id, number},
     refusal::Refusal,
 };
+use crate::app::App;
 
 type Answer<T> = Result<T, Refusal>;
 
-pub(super) async fn history(
+pub(crate) async fn history(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, query: Query,
 ) -> Answer<Json<HistoryPage>> {
     let page = Page {
@@ -41,7 +41,7 @@ fn seq(query: &Query, name: &str) -> Answer<Option<Seq>> {
     }
 }
 
-pub(super) async fn send(
+pub(crate) async fn send(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<PostMessage>,
 ) -> Answer<(StatusCode, Json<Sent>)> {
@@ -49,7 +49,7 @@ pub(super) async fn send(
     Ok((if sent.dup { StatusCode::OK } else { StatusCode::CREATED }, Json(sent)))
 }
 
-pub(super) async fn read(
+pub(crate) async fn read(
     State(app): State<App>, Signed(caller): Signed, Path(c): Path<String>, JsonBody(body): JsonBody<ReadUpTo>,
 ) -> Answer<StatusCode> {
     app.starling.conversations.read(caller, id(&c)?, body.seq).await?;

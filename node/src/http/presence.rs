@@ -4,13 +4,13 @@ use axum::{Json, extract::State};
 use protocol::{Error, UserId, limits::WATCH_USERS_MAX, push::PresenceStates};
 
 use super::{
-    App,
     extract::{Query, Signed},
     refusal::Refusal,
 };
+use crate::app::App;
 
 /// `?users=a,b`.
-pub(super) async fn states(
+pub(crate) async fn states(
     State(app): State<App>, Signed(caller): Signed, query: Query,
 ) -> Result<Json<PresenceStates>, Refusal> {
     let users = query.get("users").ok_or_else(|| Error::field("users", "whose?"))?;

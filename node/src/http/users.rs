@@ -11,29 +11,29 @@ use protocol::{
 };
 
 use super::{
-    App,
     extract::{JsonBody, Query, Signed, id},
     refusal::Refusal,
 };
+use crate::app::App;
 
 type Answer<T> = Result<T, Refusal>;
 
-pub(super) async fn me(State(app): State<App>, Signed(caller): Signed) -> Answer<Json<User>> {
+pub(crate) async fn me(State(app): State<App>, Signed(caller): Signed) -> Answer<Json<User>> {
     Ok(Json(app.starling.accounts.me(caller).await?))
 }
 
-pub(super) async fn change_me(
+pub(crate) async fn change_me(
     State(app): State<App>, Signed(caller): Signed, JsonBody(body): JsonBody<UserChange>,
 ) -> Answer<Json<User>> {
     Ok(Json(app.starling.accounts.update_me(caller, body).await?))
 }
 
-pub(super) async fn delete_me(State(app): State<App>, Signed(caller): Signed) -> Answer<StatusCode> {
+pub(crate) async fn delete_me(State(app): State<App>, Signed(caller): Signed) -> Answer<StatusCode> {
     app.starling.accounts.delete_me(caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn one(
+pub(crate) async fn one(
     State(app): State<App>, Signed(caller): Signed, Path(user): Path<String>,
 ) -> Answer<Json<User>> {
     let user = id(&user)?;
@@ -44,7 +44,7 @@ pub(super) async fn one(
 }
 
 /// `?username=`: a list of one or none.
-pub(super) async fn find(State(app): State<App>, _: Signed, query: Query) -> Answer<Json<List<User>>> {
+pub(crate) async fn find(State(app): State<App>, _: Signed, query: Query) -> Answer<Json<List<User>>> {
     let username = query.get("username").ok_or_else(|| Error::field("username", "which one?"))?;
     let items = app.starling.accounts.find_user(username).await?.into_iter().collect();
     Ok(Json(List { items, next: None }))

@@ -25,11 +25,12 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Settings, Verdict,
+    Verdict,
     liveness::{Due, Liveness},
     meters::{End, Meters},
+    settings::Settings,
 };
-use crate::{http::App, net::Stream};
+use crate::{app::App, net::Stream};
 
 /// Allocated per socket at once, and zeroed at every read: small. Larger messages grow it while they are read.
 const READ_BUFFER_BYTES: usize = 1 << 10;

@@ -52,12 +52,12 @@ async fn nothing_is_said_before_hello() {
 
 #[tokio::test]
 async fn a_socket_that_says_nothing_is_closed() {
-    let keys = [("limits.hello_ms", "300"), ("limits.ping_ms", "300"), ("limits.pong_ms", "300")];
+    let keys = [("limits.hello_ms", "2000"), ("limits.ping_ms", "500"), ("limits.pong_ms", "3000")];
     let house = House::start(&keys);
     let ann = house.person().await;
     let started = Instant::now();
     assert_eq!(connect(&house).await.ended().await, 4008);
-    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(2000));
     // a socket that is there and quiet is asked; who answers stays, who does not goes
     let mut answers = ann.live("answers").await;
     let mut deaf = ann.live("deaf").await;

@@ -213,3 +213,48 @@ async fn a_sender_is_not_told_of_an_older_socket_of_theirs() {
     let seqs: Vec<_> = synced["conversations"][0]["events"].as_array().unwrap().iter().map(|e| &e["seq"]).collect();
     assert_eq!(seqs, [&json!(3), &json!(4)]);
 }
+
+#[tokio::test]
+async fn requests_of_one_socket_keep_their_order_and_a_refused_one_holds_back_none() {
+    let house = House::shared();
+    let (ann, bob) = (house.person().await, house.person().await);
+    let c = ann.direct(&bob).await;
+    let (mut a, mut b) = (ann.live("a").await, bob.live("b").await);
+    a.ask("send", send(&c, "known", "known")).await;
+    b.push("msg").await;
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        // what is stored, and between it everything that is not
+        let good = |n: u32| (send(&c, &format!("{round}.{n}"), "x"), "ok");
+        let said = vec![
+            good(1),
+            (send(&c, "known", "another"), "conflict"),
+            good(2),
+            (send(&c, "known", "known"), "dup"),
+            (send(&c, &format!("{round}.3"), ""), "bad_field"),
+            good(3),
+            (send("c_00000000000000000000000000000000", "nowhere", "x"), "not_found"),
+            good(4),
+        ];
+        let frames: Vec<_> = said.into_iter().map(|(d, outcome)| (a.frame("send", d), outcome)).collect();
+        a.raw(frames.iter().map(|((_, frame), _)| frame.as_str()).collect::<Vec<_>>().join("\n")).await;
+        let mut last = 0;
+        for ((id, frame), outcome) in frames {
+            match (a.answer(id).await, outcome) {
+                (Ok(sent), "ok") => {
+                    let seq = sent["seq"].as_u64().unwrap();
+                    assert!(seq > last && sent["dup"] == false, "{frame}: {sent}");
+                    last = seq;
+                    expected.push(seq);
+                }
+                (Ok(sent), "dup") => assert_eq!((&sent["seq"], &sent["dup"]), (&json!(2), &json!(true))),
+                (Err(refusal), code) if refusal["code"] == code => {}
+                (other, _) => panic!("{frame}: {other:?}"),
+            }
+        }
+    }
+    assert_eq!(expected, (3..23).collect::<Vec<_>>());
+    for seq in expected {
+        assert_eq!(b.push("msg").await["seq"], seq);
+    }
+}

@@ -1,7 +1,7 @@
 //! What the embedded store alone takes: durable events a second, and whether the cost of a send and of a page of history
 //! stays flat as a conversation and their number grow (P7). Under a minute. `cargo bench -p starling-storage`
 //! With `alone CONVERSATIONS EVENTS_PER_APPEND` only that, and only its events a second: a baseline for the node.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
 use std::{
     fs::{self, File},

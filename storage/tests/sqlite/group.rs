@@ -53,7 +53,7 @@ async fn a_refused_append_undoes_itself_and_not_its_neighbours() {
     let (one, three) = (append(&store, 1, named(2, 1)), append(&store, 3, named(2, 1)));
     let bad = [events::post(3, 2, 1, "good"), named(4, 3)];
     let two = store.log.append(conversation(2), Epoch(1), Seq(2), Seq(0), &bad).await;
-    assert!(matches!(two, Err(Error::Refused(_))), "{two:?}");
+    assert!(matches!(two, Err(Error::Duplicate)), "{two:?}");
     assert!(matches!(one.await.unwrap(), Ok(Appended::Applied { .. })));
     assert!(matches!(three.await.unwrap(), Ok(Appended::Applied { .. })));
     let all = Range { after: Seq(0), before: None, lane: storage::log::Lane::Both, limit: 10, newest: false };

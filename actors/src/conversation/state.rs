@@ -43,9 +43,9 @@ const NO_DUEL: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(250);
 /// How long telling waits for presence channels that do not answer.
 const WATCH_PATIENCE: Duration = Duration::from_secs(1);
-/// Wishes, marks and signs of typing, each, that wait while the store is slow. They wait no longer than its deadline, so
-/// only a crowd that does not wait for answers gets there.
-const WAITING_MAX: usize = 4096;
+/// Wishes, marks and signs of typing, each, that wait while the store is slow. What waits must be served within the
+/// store's deadline, or it was admitted for nothing: 512 events a second do it, of one conversation.
+const WAITING_MAX: usize = 1024;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
 
 /// What it is told.

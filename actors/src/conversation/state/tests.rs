@@ -467,9 +467,9 @@ async fn an_unknown_create_is_repeated_as_it_is() {
 async fn g3_posts_that_wait_form_batches_that_cross_no_bucket() {
     let mut desk = Desk::group().await;
     let mut appends = 0;
-    for half in [0..2_250, 2_250..4_500] {
+    for flood in (0..4_500).step_by(900) {
         let mut inputs = Vec::new();
-        for n in half {
+        for n in flood..flood + 900 {
             let body = Body::Post(Post { text: Some(n.to_string()), ..Post::default() });
             inputs.push(desk.submission(2, &format!("m{n}"), Change::Post(body.encode().into())));
         }
@@ -478,7 +478,8 @@ async fn g3_posts_that_wait_form_batches_that_cross_no_bucket() {
     let log = desk.log().await;
     assert_eq!(log.len(), 4_501);
     assert!(log.iter().enumerate().all(|(i, (seq, _))| *seq == i as u64 + 1), "gapless");
-    assert!(appends <= 4_501 / 64 + 5, "group commit: {appends} appends");
+    // the first and the last of a flood are short, and the one before the bucket's end
+    assert!(appends <= 4_501 / 64 + 2 * 5 + 1, "group commit: {appends} appends");
 }
 
 #[tokio::test]

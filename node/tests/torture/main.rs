@@ -3,10 +3,14 @@
 //! Only a broken promise fails a test: times are asserted at ten times what is promised, and printed.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod clock;
 mod disk;
 mod kills;
+mod large;
+mod overload;
 mod rig;
 mod signals;
+mod slow;
 mod talk;
 
 #[path = "../support/mod.rs"]

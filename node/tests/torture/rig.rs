@@ -18,8 +18,13 @@ use loadtest::{
 };
 use protocol::{ClientId, ConversationId, Kind, Post, UserId, request::Send, rest};
 
+use crate::support;
+
 /// Ten times the longest promise, for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// As many people read a log back at the end: each reads all of it.
+const READERS_MAX: usize = 3;
 
 /// A node and everything that is recorded about it.
 pub(crate) struct Rig {
@@ -115,6 +120,13 @@ impl Rig {
         crowd::group(&self.rest, &people[0], &others).await.unwrap()
     }
 
+    /// One number of `/metrics`, named with its labels; 0 if it is not there.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = tokio::task::block_in_place(|| support::get(self.node.admin_address(), "/metrics")).body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or(0.0)
+    }
+
     /// SIGKILL, and again on the same data and ports.
     pub(crate) fn restart(&mut self) {
         tokio::task::block_in_place(|| self.node.restart()).unwrap();
@@ -134,7 +146,7 @@ impl Rig {
             for (user, device) in part.devices.iter().filter(|(user, _)| members.contains(user)) {
                 let arrived = device.settle(part.c, log.head, PATIENCE).await;
                 assert!(arrived, "{user} has {} of {} in {}", device.position(part.c), log.head, part.c);
-                if !read_by.contains(user) {
+                if read_by.len() < READERS_MAX && !read_by.contains(user) {
                     read_by.push(*user);
                     let token = device.access_token();
                     logs.push(read_log(&self.rest, &token, part.c, &user.to_string()).await.unwrap());
@@ -177,6 +189,13 @@ pub(crate) fn judge(name: &str, history: &History) -> Counts {
         panic!("{name}: {} violations, history in {}:\n{}", verdict.violations.len(), path.display(), told.join("\n"));
     }
     verdict.counts
+}
+
+/// Memory a process has resident, KiB.
+pub(crate) fn memory_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A post.

@@ -38,6 +38,8 @@ pub(crate) enum Later {
     Registered(ConnId),
     /// Tell these sessions to register again.
     RegisterAgain(Vec<ConnId>),
+    /// Tell these sessions to look again whom they may watch.
+    LookAgain(Vec<ConnId>),
 }
 
 /// See the module.
@@ -186,6 +188,12 @@ impl Connections {
             ToConnections::RegisterAgain(slice) => {
                 let conns = self.select(|o| Slice::of(o.caller.user) == slice).iter().map(|o| o.conn).collect();
                 return Some(Later::RegisterAgain(conns));
+            }
+            ToConnections::Parted { user, to } => {
+                let table = self.read();
+                let sockets = to.iter().filter_map(|conn| table.socket(*conn));
+                let concerned = sockets.filter(|outbound| outbound.watches(user));
+                return Some(Later::LookAgain(concerned.map(|outbound| outbound.conn).collect()));
             }
             ToConnections::Answer(conn, tag, outcome) => self.answer(conn, tag, outcome, now),
             ToConnections::EndSession(session, code) => {

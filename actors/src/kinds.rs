@@ -43,4 +43,8 @@ impl Mailboxes for Kinds {
     fn register_again(&self, conn: ConnId) {
         let _ = self.sessions.tell_running(conn, session::Input::RegisterAgain);
     }
+
+    fn look_again(&self, conn: ConnId) {
+        let _ = self.sessions.tell_running(conn, session::Input::LookAgain);
+    }
 }

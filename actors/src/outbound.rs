@@ -94,6 +94,12 @@ impl Outbound {
         self.jobs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok().then(|| Job(self.clone()))
     }
 
+    /// True if somebody's leaving changes whom this socket may watch: its own user's, or that of one it watches.
+    pub(crate) fn watches(&self, user: UserId) -> bool {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        !watched.is_empty() && (self.caller.user == user || watched.contains(&user))
+    }
+
     /// Says `bye` after what is queued.
     pub(crate) fn close(&self, bye: Bye) {
         self.with(|line| line.close(bye));

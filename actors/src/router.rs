@@ -31,6 +31,9 @@ pub(crate) trait Mailboxes: Send + Sync {
 
     /// This socket's registration and watches are to be made again.
     fn register_again(&self, conn: ConnId);
+
+    /// Whom this socket may watch may have changed.
+    fn look_again(&self, conn: ConnId);
 }
 
 /// See the module.
@@ -92,6 +95,7 @@ impl Router {
         match later {
             Some(Later::Registered(conn)) => mailboxes.registered(conn),
             Some(Later::RegisterAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.register_again(conn)),
+            Some(Later::LookAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.look_again(conn)),
             None => {}
         }
     }

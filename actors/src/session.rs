@@ -7,7 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 use protocol::{
     Code, ConnId, Error, Incarnation, UserId,
     peer::{Address, Mail, Slice, ToPresence},
-    push::{self, Bye, PresenceStates},
+    push::{self, Bye, PresenceState, PresenceStates},
+    request::Presence,
 };
 use storage::Store;
 
@@ -17,7 +18,7 @@ use crate::{
     connections::Connections,
     entities::{Entity, Me, Now, Performed},
     history,
-    outbound::Outbound,
+    outbound::{Outbound, line::Volatile},
     presence_query,
     refusals::refused,
     router::Router,
@@ -122,8 +123,8 @@ impl Entity for State {
                 }
             }),
             Action::WatchAgain => {
-                let users = outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default();
-                context.watch_users(&outbound, users);
+                let context = context.clone();
+                tokio::spawn(async move { watch_again(&outbound, &context).await });
             }
             Action::Job(job) => match outbound.begin_job(context.limits.inflight) {
                 Some(place) => {
@@ -180,6 +181,21 @@ async fn watch(users: Vec<UserId>, outbound: &Outbound, context: &Context) -> Re
     // watch first, ask second: a change in between is told twice, not never
     context.watch_users(outbound, visible.clone());
     presence_query::states(&context.store, &context.router, &context.connections, context.me, &users, &visible).await
+}
+
+/// Makes the watches again. Who may no longer be seen looks from now on as if they had never been there.
+async fn watch_again(outbound: &Outbound, context: &Context) {
+    let users = outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default();
+    let visible = presence_query::visible(&context.store, outbound.caller.user, &users).await;
+    let visible = visible.unwrap_or_else(|_| users.clone());
+    let hidden = users.iter().filter(|user| !visible.contains(user));
+    let never = PresenceState { state: Presence::Offline, last_seen_at: None };
+    let hidden: HashMap<UserId, PresenceState> = hidden.map(|user| (*user, never)).collect();
+    context.watch_users(outbound, visible);
+    if !hidden.is_empty() {
+        let frame = push::push("pres", PresenceStates { presence: hidden });
+        outbound.with(|line| line.volatile(Volatile::Presence, None, &frame));
+    }
 }
 
 fn renew(token: &str, me: &Me<State>, outbound: &Outbound, context: &Context) -> Result<(), Error> {

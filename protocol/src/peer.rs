@@ -245,6 +245,13 @@ pub enum ToConnections {
     Answer(ConnId, u32, Outcome),
     /// A session is signed out: its sockets are closed with this code.
     EndSession(SessionId, u16),
+    /// A user has left a conversation: who is or watches that user looks again whom it may watch.
+    Parted {
+        /// Who left.
+        user: UserId,
+        /// The sockets of those who were members together.
+        to: Vec<ConnId>,
+    },
 }
 
 /// A stored event on its way to sockets.

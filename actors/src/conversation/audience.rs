@@ -188,6 +188,7 @@ impl Audience {
         };
         if let Some(user) = gone {
             self.tell_list(user, false, event.seq, out);
+            self.everybody(out, |to| ToConnections::Parted { user, to });
             self.forget(user, out);
         }
         self.told = event.seq;

@@ -32,6 +32,8 @@ pub(crate) enum Input {
     Registered,
     /// The presence channel has forgotten it.
     RegisterAgain,
+    /// Whom it may watch may have changed.
+    LookAgain,
     /// A fresh token was accepted.
     Renewed(Millis),
     Tick,
@@ -69,7 +71,7 @@ pub(crate) enum Action {
     Show(Option<u32>, protocol::ConversationId, bool),
     /// Answer `timeout` to what waited too long.
     Expire,
-    /// Make the watches of users again.
+    /// Make the watches of users again, of those who may still be seen.
     WatchAgain,
     Close(protocol::close::CloseCode),
     WakeAt(Instant),
@@ -133,6 +135,7 @@ impl State {
                 self.register(now, &mut out);
                 out.push(Action::WatchAgain);
             }
+            Input::LookAgain => out.push(Action::WatchAgain),
             Input::Renewed(expires_at) => (self.caller.expires_at, self.token_told) = (expires_at, false),
             Input::Tick => self.tick(now, &mut out),
             Input::Gone => return vec![Action::Stop],

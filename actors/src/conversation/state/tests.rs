@@ -189,6 +189,7 @@ impl Desk {
             ToConnections::Receipts { marks, .. } => format!("receipts of {} users", marks.len()),
             ToConnections::OwnRead { seq, .. } => format!("own read {seq}"),
             ToConnections::Typing { .. } => "typing".into(),
+            ToConnections::Parted { .. } => return,
             other => panic!("a conversation never says {other:?}"),
         };
         self.said.push(line);

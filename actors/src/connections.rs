@@ -46,6 +46,8 @@ pub(crate) enum Later {
 #[derive(Default)]
 pub(crate) struct Connections {
     table: RwLock<Table>,
+    /// Sockets that were given events and are woken once all events of a step are there.
+    asleep: Mutex<Vec<Arc<Outbound>>>,
 }
 
 fn conn_id(slot: u32, generation: u32) -> ConnId {
@@ -207,12 +209,15 @@ impl Connections {
     fn fan_out(&self, fanout: &Fanout, now: Instant) {
         let sent = Sent { seq: fanout.seq, post_no: fanout.post_no, at: fanout.at, dup: false };
         let table = self.read();
+        let mut asleep = Vec::new();
         for conn in &fanout.to {
             match table.target(*conn) {
                 Some(Target::Socket(outbound)) => {
                     let answers = fanout.requester.filter(|(asked, _)| asked == conn).map(|(_, tag)| tag);
                     let told = Told { conversation: fanout.conversation, answers, sent, frame: &fanout.frame };
-                    outbound.with(|line| line.event(&told, now));
+                    if let ((), true) = outbound.with_asleep(|line| line.event(&told, now)) {
+                        asleep.push(outbound.clone());
+                    }
                 }
                 // a call waits for exactly one event
                 Some(Target::Call(waiting)) => resolve(waiting, || {
@@ -221,6 +226,13 @@ impl Connections {
                 None => {}
             }
         }
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).append(&mut asleep);
+    }
+
+    /// Wakes the sockets that were given events: one wake-up, and one write, for all events of a step.
+    pub(crate) fn wake(&self) {
+        let asleep = std::mem::take(&mut *self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
+        asleep.iter().for_each(|outbound| outbound.wake());
     }
 
     fn answer(&self, conn: ConnId, tag: u32, outcome: Outcome, now: Instant) {

@@ -71,6 +71,14 @@ impl Entity for State {
                 context.router.send_to(node, mail);
                 Performed::Done
             }
+            Action::Flush => {
+                context.router.flush();
+                Performed::Done
+            }
+            Action::FlushSoon => {
+                context.router.flush_soon();
+                Performed::Done
+            }
             Action::WakeAt(at) => Performed::WakeAt(at),
             Action::StopIfIdle => Performed::StopIfIdle,
         }

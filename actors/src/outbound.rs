@@ -112,15 +112,26 @@ impl Outbound {
 
     /// Works on the line, and wakes the write loop if there is something to write.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Line) -> T) -> T {
+        let (result, wake) = self.with_asleep(work);
+        if wake {
+            self.wake();
+        }
+        result
+    }
+
+    /// Wakes the write loop.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Works on the line without waking the write loop; true if it has to be woken.
+    pub(crate) fn with_asleep<T>(&self, work: impl FnOnce(&mut Line) -> T) -> (T, bool) {
         let mut line = self.lock();
         let was_ready = line.is_ready();
         let result = work(&mut line);
         let wake = line.is_ready() && !was_ready || line.is_closing();
         drop(line);
-        if wake {
-            self.changed.notify_one();
-        }
-        result
+        (result, wake)
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {

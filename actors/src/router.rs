@@ -1,7 +1,13 @@
 //! Where mail goes: to the entity or the sockets it is addressed to. On one node everything is local; links to peers
 //! join here, and nothing that sends or receives mail will notice.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use protocol::{
     Code, ConnId, ConversationId, Error, Incarnation,
@@ -36,17 +42,22 @@ pub(crate) trait Mailboxes: Send + Sync {
     fn look_again(&self, conn: ConnId);
 }
 
+/// How long events for many sockets are gathered while more are being stored: less than one write to all of them takes.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// See the module.
 pub(crate) struct Router {
     me: Incarnation,
     clock: Arc<dyn Clock>,
     connections: Arc<Connections>,
     mailboxes: OnceLock<Box<dyn Mailboxes>>,
+    /// A flush is due within [`GATHER`].
+    flushing: Arc<AtomicBool>,
 }
 
 impl Router {
     pub(crate) fn new(me: Incarnation, clock: Arc<dyn Clock>, connections: Arc<Connections>) -> Router {
-        Router { me, clock, connections, mailboxes: OnceLock::new() }
+        Router { me, clock, connections, mailboxes: OnceLock::new(), flushing: Arc::default() }
     }
 
     /// Opens for mail, once.
@@ -97,6 +108,23 @@ impl Router {
             Some(Later::RegisterAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.register_again(conn)),
             Some(Later::LookAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.look_again(conn)),
             None => {}
+        }
+    }
+
+    /// Lets the sockets write what events they were given since the last time.
+    pub(crate) fn flush(&self) {
+        self.connections.wake();
+    }
+
+    /// The same after [`GATHER`].
+    pub(crate) fn flush_soon(&self) {
+        if !self.flushing.swap(true, Ordering::AcqRel) {
+            let (connections, flushing) = (self.connections.clone(), self.flushing.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(GATHER).await;
+                flushing.store(false, Ordering::Release);
+                connections.wake();
+            });
         }
     }
 

@@ -12,6 +12,9 @@ use protocol::{
     push,
 };
 
+/// Members with devices, from which on events are gathered for a moment while more are being stored.
+const LARGE: usize = 64;
+
 /// Mail that telling leads to.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Telling {
@@ -75,6 +78,11 @@ impl Audience {
     /// True if everybody's devices are known.
     pub(crate) fn is_known(&self) -> bool {
         self.unanswered.is_empty()
+    }
+
+    /// True if telling everybody costs more than storing what they are told.
+    pub(crate) fn is_large(&self) -> bool {
+        self.devices.len() >= LARGE
     }
 
     /// True if nothing is left to tell.

@@ -97,6 +97,10 @@ pub(crate) enum Job {
 pub(crate) enum Action {
     Store(Job),
     Tell(Telling),
+    /// Let the sockets write the events they were told.
+    Flush,
+    /// The same, a moment later: more events are on their way, and one write for all of them costs far less.
+    FlushSoon,
     WakeAt(Instant),
     StopIfIdle,
 }
@@ -252,6 +256,10 @@ impl State {
         }
         self.advance(now, &mut out);
         self.schedule(now, &mut out);
+        if out.iter().any(|action| matches!(action, Action::Tell(Telling::Node(_, ToConnections::Event(_))))) {
+            let soon = self.flight.is_some() && self.audience.is_large();
+            out.push(if soon { Action::FlushSoon } else { Action::Flush });
+        }
         out
     }
 

@@ -137,7 +137,7 @@ impl Desk {
                     }
                     Action::Tell(Telling::Node(_, mail)) => self.hear(mail),
                     Action::StopIfIdle => self.said.push("stop".into()),
-                    Action::Tell(Telling::Mail(_)) | Action::WakeAt(_) => {}
+                    Action::Tell(Telling::Mail(_)) | Action::Flush | Action::FlushSoon | Action::WakeAt(_) => {}
                 }
             }
         }

@@ -262,12 +262,17 @@ impl Bench {
         Ok(rows)
     }
 
-    /// Events a second that the store alone takes from as many conversations in batches of that size.
-    fn store_alone(&self, conversations: usize, batch: u64) -> Result<Option<f64>, CommandError> {
+    /// Events a second that the store alone takes from as many conversations in batches of that size; between two whole
+    /// sizes, what lies between their rates.
+    fn store_alone(&self, conversations: usize, batch: f64) -> Result<Option<f64>, CommandError> {
         let Some(store_bench) = &self.store_bench else { return Ok(None) };
-        let output = Process::new(store_bench).args(["alone", &conversations.to_string(), &batch.to_string()]).output();
-        let output = output.map_err(CommandError::Start)?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
+        let rate = |batch: f64| -> Result<Option<f64>, CommandError> {
+            let arguments = ["alone".to_owned(), conversations.to_string(), format!("{batch:.0}")];
+            let output = Process::new(store_bench).args(arguments).output().map_err(CommandError::Start)?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
+        };
+        let (below, above) = (rate(batch.floor())?, rate(batch.ceil())?);
+        Ok(below.zip(above).map(|(below, above)| below + (above - below) * batch.fract()))
     }
 
     fn chat(&self, server: &Server, users: usize, outstanding: Option<usize>, rate: f64) -> Chat {
@@ -355,7 +360,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// The mean number of events in the appends of a node, from its metrics, at least 1.
-fn batch_events(server: &Server) -> Result<u64, CommandError> {
+fn batch_events(server: &Server) -> Result<f64, CommandError> {
     let mut page = String::new();
     let address = server.node.admin.trim_start_matches("http://");
     let mut admin = std::net::TcpStream::connect(address).map_err(CommandError::Start)?;
@@ -367,5 +372,5 @@ fn batch_events(server: &Server) -> Result<u64, CommandError> {
     };
     let sum = value("starling_append_batch_events_sum").unwrap_or(1.0);
     let count = value("starling_append_batch_events_count").unwrap_or(1.0);
-    Ok((sum / count).round().max(1.0) as u64)
+    Ok((sum / count).max(1.0))
 }

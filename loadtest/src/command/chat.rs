@@ -21,7 +21,7 @@ use loadtest::{
     random::Random,
     readback::read_log,
 };
-use protocol::{ClientId, ConversationId, Post, event::View, request::Send};
+use protocol::{ClientId, ConversationId, Post, Seq, event::View, request::Send};
 use serde::Serialize;
 
 use super::{
@@ -306,7 +306,9 @@ async fn one(run: &Run, device: Option<usize>, due: Instant) {
     let due_us = run.clock.now_us().saturating_sub(u64::try_from(due.elapsed().as_micros()).unwrap_or(0));
     let text = format!("{due_us:<width$}", width = run.size);
     let cid = ClientId::try_from(format!("{:x}-{number}", run.tag)).expect("short and printable");
-    let send = Send { c, cid, base: None, post: Post { text: Some(text), ..Post::default() } };
+    // as a client that has the conversation on screen does: it spares the server a look-up
+    let base = Some(Seq(run.devices[device].position(c)));
+    let send = Send { c, cid, base, post: Post { text: Some(text), ..Post::default() } };
     match run.devices[device].send(&send, SEND_WITHIN).await {
         Ok(_) => {
             run.acked.fetch_add(1, Ordering::Relaxed);

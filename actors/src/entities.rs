@@ -388,8 +388,8 @@ impl<E: Entity> Actor for KindSupervisor<E> {
     }
 }
 
-/// The root of the tree: one supervisor per kind below it. A kind's supervisor that ends is a bug the process cannot
-/// outlive, as none of its entities would be restarted any more.
+/// The root of the tree: one supervisor per kind below it. Supervisors have no mail and no state, so nothing in them can
+/// fail.
 pub(crate) struct NodeSupervisor;
 
 impl Actor for NodeSupervisor {

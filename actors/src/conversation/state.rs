@@ -6,6 +6,7 @@
 
 mod append;
 mod beside;
+mod outcomes;
 mod tenure;
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,9 @@ mod tests;
 use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
-    ClientId, Code, ConversationId, Epoch, Error, Event, EventId, Incarnation, Seq, UserId,
+    ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Seq, UserId,
     limits::STORE_DEADLINE_MS,
-    peer::{Change, Done, Outcome, Requester, Submission, ToConnections, ToConversation},
+    peer::{Change, Outcome, Requester, Submission, ToConnections, ToConversation},
     push::Marks,
 };
 use storage::{
@@ -24,6 +25,7 @@ use storage::{
 };
 use tokio::time::Instant;
 
+use self::outcomes::{give_up, overloaded};
 use super::{
     audience::{Audience, Telling},
     marks::MarkBoard,
@@ -424,39 +426,6 @@ impl State {
         id[4..10].copy_from_slice(&self.epoch.0.to_be_bytes()[2..]);
         id[10..].copy_from_slice(&self.made.to_be_bytes()[2..]);
         EventId(id)
-    }
-}
-
-fn stored(seq: Seq, post_no: u64, at: protocol::Millis, dup: bool) -> Outcome {
-    Outcome::Done(Done::Stored { seq, post_no, at, dup })
-}
-
-fn unavailable() -> Outcome {
-    let error = Error::new(Code::Unavailable, "the store is away; nothing was stored").after_ms(500);
-    Outcome::Refused(error.into())
-}
-
-fn timeout() -> Outcome {
-    Outcome::Refused(
-        Error::new(Code::Timeout, "the store did not say in time; the same cid is safe").after_ms(500).into(),
-    )
-}
-
-/// Not stored for certain, unless an earlier append that carried it ended unknown.
-fn give_up(wish: &Wish, out: &mut Vec<Action>) {
-    answer(wish.what.requester, if wish.unknown { timeout() } else { unavailable() }, out);
-}
-
-/// Not taken: definitely not stored.
-fn overloaded(requester: Option<Requester>, out: &mut Vec<Action>) {
-    metrics::counter!("starling_admission_refused_total", "kind" => "waiting").increment(1);
-    let error = Error::new(Code::Overloaded, "too much waits in this conversation; nothing was stored").after_ms(200);
-    answer(requester, Outcome::Refused(error.into()), out);
-}
-
-fn answer(requester: Option<Requester>, outcome: Outcome, out: &mut Vec<Action>) {
-    if let Some(Requester { at, tag }) = requester {
-        out.push(Action::Tell(Telling::Node(at.node, ToConnections::Answer(at.conn, tag, outcome))));
     }
 }
 

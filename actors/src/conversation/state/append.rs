@@ -7,7 +7,10 @@ use protocol::{
 };
 use storage::log::{Appended, Head, Known, Standing};
 
-use super::{Action, Flight, Index, Job, Stage, State, Wish, answer, extract, give_up, stored};
+use super::{
+    Action, Flight, Index, Job, Stage, State, Wish, extract,
+    outcomes::{answer, give_up, stored},
+};
 use crate::{
     conversation::{recent::Recent, roster::Verdict},
     entities::Now,

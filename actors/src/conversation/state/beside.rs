@@ -6,7 +6,10 @@ use protocol::{
     push::Marks,
 };
 
-use super::{Action, Job, State, WATCH_PATIENCE, answer, timeout, unavailable};
+use super::{
+    Action, Job, State, WATCH_PATIENCE,
+    outcomes::{answer, timeout, unavailable},
+};
 use crate::{entities::Now, refusals::no_such_conversation};
 
 impl State {

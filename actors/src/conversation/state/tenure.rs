@@ -7,8 +7,8 @@ use protocol::{
 use storage::log::{Claimed, Created, Head, Tenancy};
 
 use super::{
-    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Wish, answer, extract,
-    give_up, stored, timeout, unavailable,
+    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Wish, extract,
+    outcomes::{answer, give_up, stored, timeout, unavailable},
 };
 use crate::{
     conversation::{audience::Audience, recent::Recent, roster::Roster},

@@ -9,7 +9,8 @@ use std::{
 
 use protocol::{
     Body, ConnId, Kind, Post, Role,
-    peer::{Address, Fanout, Mail, Slice, ToPresence},
+    limits::{BATCH_EVENTS_MAX, BUCKET_EVENTS},
+    peer::{Address, Done, Fanout, Mail, MarkRequest, Slice, ToPresence},
 };
 use storage::{
     Store,
@@ -17,11 +18,6 @@ use storage::{
         Memory,
         faults::{Fault, Operation},
     },
-};
-
-use protocol::{
-    limits::{BATCH_EVENTS_MAX, BUCKET_EVENTS},
-    peer::MarkRequest,
 };
 
 use super::*;

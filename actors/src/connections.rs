@@ -198,10 +198,6 @@ impl Connections {
                 return Some(Later::LookAgain(concerned.map(|outbound| outbound.conn).collect()));
             }
             ToConnections::Answer(conn, tag, outcome) => self.answer(conn, tag, outcome, now),
-            ToConnections::EndSession(session, code) => {
-                let code = CloseCode::try_from(code).unwrap_or(CloseCode::SessionRevoked);
-                self.end_session(session, code);
-            }
         }
         None
     }

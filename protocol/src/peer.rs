@@ -5,7 +5,7 @@ use bytes::Bytes;
 use wincode::{SchemaRead, SchemaWrite};
 
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Epoch, Incarnation, Kind, Millis, Presence, Role, Seq, SessionId, UserId,
+    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, UserId,
     push::{Marks, PresenceState},
 };
 
@@ -243,8 +243,6 @@ pub enum ToConnections {
     RegisterAgain(Slice),
     /// The answer to a request.
     Answer(ConnId, u32, Outcome),
-    /// A session is signed out: its sockets are closed with this code.
-    EndSession(SessionId, u16),
     /// A user has left a conversation: who is or watches that user looks again whom it may watch.
     Parted {
         /// Who left.
@@ -329,14 +327,4 @@ impl From<Refusal> for crate::Error {
     fn from(r: Refusal) -> crate::Error {
         crate::Error { code: r.code, message: r.message, field: r.field, after_ms: r.after_ms }
     }
-}
-
-/// The term under which an owner holds a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaRead, SchemaWrite)]
-#[cfg_attr(test, derive(bincode::Encode))]
-pub struct Tenure {
-    /// Which term.
-    pub epoch: Epoch,
-    /// Whose.
-    pub owner: Incarnation,
 }

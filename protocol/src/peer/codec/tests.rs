@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, SessionId, UserId,
+    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, UserId,
     peer::*,
     push::{Marks, PresenceState},
 };
@@ -214,7 +214,6 @@ fn to_connections() -> impl Strategy<Value = ToConnections> {
         slice().prop_map(ToConnections::RegisterAgain),
         (user(), to()).prop_map(|(user, to)| ToConnections::Parted { user, to }),
         (conn(), any::<u32>(), outcome()).prop_map(|(c, tag, o)| ToConnections::Answer(c, tag, o)),
-        (any::<[u8; 16]>(), any::<u16>()).prop_map(|(s, code)| ToConnections::EndSession(SessionId(s), code)),
     ]
 }
 
@@ -407,7 +406,6 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         ("answer unchanged", answer(Outcome::Done(Done::Unchanged))),
         ("answer presence", answer(Outcome::Done(Done::Presence(vec![(user, away)])))),
         ("answer refused", answer(Outcome::Refused(refusal))),
-        ("end session", Mail::Connections(ToConnections::EndSession(SessionId([0x51; 16]), 4502))),
     ]
 }
 

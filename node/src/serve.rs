@@ -121,12 +121,11 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
 }
 
 async fn open_store(config: &Config, data: &DataDir) -> Result<storage::Store, Failure> {
-    let backend = match config.storage_backend.as_str() {
-        "memory" => storage::Backend::Memory,
-        _ => storage::Backend::Sqlite { dir: data.path().to_owned() },
+    let history = match config.storage_backend.as_str() {
+        "memory" => storage::History::Memory,
+        _ => storage::History::Sqlite { dir: data.path().to_owned() },
     };
-    let opened = tokio::task::spawn_blocking(move || storage::Store::connect(&backend)).await;
-    let opened = opened.map_err(|error| Failure::Failed(format!("cannot open the store: {error}")))?;
+    let opened = storage::Store::connect(&storage::Settings { history }).await;
     opened.map_err(|error| Failure::Failed(error.to_string()))
 }
 

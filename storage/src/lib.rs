@@ -40,7 +40,14 @@ pub struct Store {
 
 /// Where to remember.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Backend {
+pub struct Settings {
+    /// Conversations and accounts.
+    pub history: History,
+}
+
+/// Where conversations and accounts are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum History {
     /// In one file of this directory, which is made if it is not there.
     Sqlite {
         /// One process at a time may use it.
@@ -126,10 +133,14 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`]: nothing was changed, and trying again without a remedy fails again.
-    pub fn connect(backend: &Backend) -> Result<Store, OpenError> {
-        match backend {
-            Backend::Sqlite { dir } => Store::open_sqlite(dir),
-            Backend::Memory => Ok(Store::memory()),
+    pub async fn connect(settings: &Settings) -> Result<Store, OpenError> {
+        match &settings.history {
+            History::Sqlite { dir } => {
+                let (dir, path) = (dir.clone(), dir.clone());
+                let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&dir)).await;
+                opened.unwrap_or_else(|error| Err(OpenError::Database { path, reason: error.to_string() }))
+            }
+            History::Memory => Ok(Store::memory()),
         }
     }
 

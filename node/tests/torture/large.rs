@@ -15,7 +15,7 @@ use protocol::{
     rest,
 };
 use serde::de::IgnoredAny;
-use storage::{Backend, Store, accounts::User};
+use storage::{Store, accounts::User};
 
 use crate::rig::{PATIENCE, Part, Rig, judge, post, starter};
 
@@ -29,7 +29,7 @@ const DEVICES: usize = 20;
 /// test's subject, and takes longer than everything here.
 async fn silent(data: &std::path::Path, n: usize) -> Vec<UserId> {
     std::fs::create_dir_all(data).unwrap();
-    let store = Store::connect(&Backend::Sqlite { dir: data.to_owned() }).unwrap();
+    let store = Store::open_sqlite(data).unwrap();
     let users: Vec<User> = (0..n)
         .map(|number| User {
             id: UserId((number as u128 + 1).to_be_bytes()),

@@ -1,28 +1,91 @@
-//! A wire between clients and a server that a test can block: bytes then wait, first in small buffers here, then at
-//! whoever sends them. Loses nothing and changes nothing.
+//! A wire between clients and a server, of whatever protocol, on which a test makes things go wrong while both run:
+//! see [`Fault`], [`Delay`] and, for CQL, [`Odds`]. Changes no byte, and keeps the order of those it passes on.
 
 use std::{
     io::Result,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::watch,
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
 };
 
-/// Bytes that wait in each place: small, so that a blocked reader is felt at once.
-const BUFFER_BYTES: usize = 4 << 10;
+use crate::{random::Random, starter};
+
+mod cql;
+mod wire;
+
+pub use cql::Odds;
+
+/// What happens to everything on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Connections are reset, new ones refused.
+    Cut,
+    /// Connections are accepted, and what either side says waits: first in small buffers here, then at whoever says it.
+    Stalled,
+    /// What the server says waits, what clients say passes.
+    Deaf,
+    /// What the server says is thrown away, what clients say passes. The connections it happened to are reset when the
+    /// fault ends: they lack something in the middle.
+    Swallowing,
+}
+
+impl Fault {
+    fn holds(self, from_server: bool) -> bool {
+        self == Fault::Stalled || (self == Fault::Deaf && from_server)
+    }
+}
+
+/// How long bytes take in each direction: `fixed`, and up to `jitter` more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Delay {
+    pub fixed: Duration,
+    pub jitter: Duration,
+}
 
 /// See the module. Dropping it cuts everything.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    blocked: Arc<watch::Sender<bool>>,
+    shared: Arc<Shared>,
     accepting: AbortHandle,
+}
+
+/// What all connections of a proxy look at.
+#[derive(Debug)]
+struct Shared {
+    server: String,
+    speaks_cql: bool,
+    fault: watch::Sender<Fault>,
+    choices: Mutex<Choices>,
+    swallowed: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Choices {
+    random: Random,
+    delay: Delay,
+    odds: Odds,
+}
+
+/// Where a piece of what is said goes, and how long it takes.
+enum Fate {
+    Swallowed,
+    /// Not before what came earlier.
+    InOrder(Duration),
+    Overtaken(Duration),
 }
 
 impl Proxy {
@@ -31,21 +94,62 @@ impl Proxy {
     /// # Errors
     /// No port is free.
     pub async fn start(server: &str) -> Result<Proxy> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Proxy::new(server, false, Random::unseeded())
+    }
+
+    /// A wire to a CQL server that knows which frames are what, so that [`Proxy::cql_odds`] can pick some of them.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub async fn start_cql(server: &str, seed: u64) -> Result<Proxy> {
+        Proxy::new(server, true, Random::seeded(seed))
+    }
+
+    fn new(server: &str, speaks_cql: bool, random: Random) -> Result<Proxy> {
+        // one that is still free when the wire is mended
+        let listener = starter::lasting_port()?;
         let address = listener.local_addr()?;
-        let blocked = Arc::new(watch::Sender::new(false));
-        let accepting = tokio::spawn(accept(listener, server.to_owned(), blocked.clone())).abort_handle();
-        Ok(Proxy { address, blocked, accepting })
+        let shared = Arc::new(Shared {
+            server: server.to_owned(),
+            speaks_cql,
+            fault: watch::Sender::default(),
+            choices: Mutex::new(Choices { random, delay: Delay::default(), odds: Odds::default() }),
+            swallowed: AtomicU64::new(0),
+        });
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let accepting = tokio::spawn(accept(listener, address, shared.clone())).abort_handle();
+        Ok(Proxy { address, shared, accepting })
     }
 
     /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients of HTTP connect.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Whether what the server says stays on the wire.
-    pub fn block(&self, blocked: bool) {
-        self.blocked.send_replace(blocked);
+    /// From now on, on connections that are there and on new ones.
+    pub fn set(&self, fault: Fault) {
+        self.shared.fault.send_replace(fault);
+    }
+
+    /// How long bytes that come from now on take.
+    pub fn delay(&self, delay: Delay) {
+        self.shared.choices().delay = delay;
+    }
+
+    /// What becomes of single CQL frames that come from now on.
+    pub fn cql_odds(&self, odds: Odds) {
+        self.shared.choices().odds = odds;
+    }
+
+    /// How many CQL replies were swallowed one by one.
+    pub fn swallowed(&self) -> u64 {
+        self.shared.swallowed.load(Ordering::Relaxed)
     }
 }
 
@@ -55,45 +159,74 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, blocked: Arc<watch::Sender<bool>>) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        while connections.try_join_next().is_some() {}
-        let (server, blocked) = (server.clone(), blocked.subscribe());
-        connections.spawn(async move {
-            let Ok(server) = connect(&server).await else { return };
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            // either side's end is the end of both, as if there were no wire
-            tokio::select! {
-                () = pass(&mut from_client, &mut to_server, None) => {}
-                () = pass(&mut from_server, &mut to_client, Some(blocked)) => {}
-            }
-        });
+impl Shared {
+    fn choices(&self) -> std::sync::MutexGuard<'_, Choices> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of what has just come.
+    fn fate(&self, bytes: &[u8], from_server: bool) -> Fate {
+        let Choices { random, delay, odds } = &mut *self.choices();
+        let mut unlucky = |per_mille: u64| random.below(1000) < per_mille;
+        if self.speaks_cql && from_server && cql::is_conditional_reply(bytes) && unlucky(odds.swallowed_per_mille) {
+            self.swallowed.fetch_add(1, Ordering::Relaxed);
+            return Fate::Swallowed;
+        }
+        let late = self.speaks_cql && !from_server && cql::is_batch(bytes) && unlucky(odds.late_per_mille);
+        let jitter_us = u64::try_from(delay.jitter.as_micros()).unwrap_or(u64::MAX);
+        let takes = delay.fixed + Duration::from_micros(random.below(jitter_us));
+        if late { Fate::Overtaken(takes + odds.late_by) } else { Fate::InOrder(takes) }
     }
 }
 
-async fn connect(server: &str) -> Result<TcpStream> {
-    let address = tokio::net::lookup_host(server).await?.next();
-    let address = address.ok_or_else(|| std::io::Error::other(format!("nobody is called {server}")))?;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_recv_buffer_size(u32::try_from(BUFFER_BYTES).unwrap_or(u32::MAX))?;
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Takes connections until the wire is cut, and again when it is mended.
+async fn accept(mut listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) {
+    let mut fault = shared.fault.subscribe();
+    let mut connections = JoinSet::new();
+    loop {
+        let client = tokio::select! {
+            biased;
+            _ = fault.wait_for(|fault| *fault == Fault::Cut) => None,
+            accepted = listener.accept() => accepted.ok(),
+        };
+        while connections.try_join_next().is_some() {}
+        if let Some((client, _)) = client {
+            connections.spawn(connection(client, shared.clone()));
+            continue;
+        }
+        drop(listener);
+        let mended = fault.wait_for(|fault| *fault != Fault::Cut).await.is_ok();
+        match TcpListener::bind(address).await {
+            Ok(again) if mended => listener = again,
+            _ => return,
+        }
+    }
 }
 
-/// Carries bytes until an end; while `blocked`, they wait.
-async fn pass(
-    from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), mut blocked: Option<watch::Receiver<bool>>,
-) {
-    let mut buffer = [0; BUFFER_BYTES];
-    while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        if let Some(blocked) = &mut blocked {
-            blocked.wait_for(|blocked| !blocked).await.ok();
-        }
-        if to.write_all(&buffer[..n]).await.is_err() {
-            return;
-        }
+async fn connection(client: TcpStream, shared: Arc<Shared>) {
+    let Ok(server) = wire::connect(&shared.server).await else {
+        let _ = client.set_zero_linger();
+        return;
+    };
+    let (mut client, mut server) = (client, server);
+    let _ = client.set_nodelay(true);
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    // either side's end is the end of both, as if there were no wire
+    let reset = tokio::select! {
+        () = wire::carry(from_client, to_server, &shared, false) => false,
+        () = wire::carry(from_server, to_client, &shared, true) => false,
+        () = broken(shared.fault.subscribe()) => true,
+    };
+    if reset {
+        let _ = (client.set_zero_linger(), server.set_zero_linger());
+    }
+}
+
+/// Comes back when a connection that was there all the time can be no more.
+async fn broken(mut fault: watch::Receiver<Fault>) {
+    let begun = fault.wait_for(|fault| matches!(fault, Fault::Cut | Fault::Swallowing)).await;
+    if begun.is_ok_and(|fault| *fault == Fault::Swallowing) {
+        let _ = fault.wait_for(|fault| *fault != Fault::Swallowing).await;
     }
 }

@@ -51,18 +51,14 @@ impl Starter {
         self
     }
 
-    /// On ports that it finds free again after a restart: below those which the system hands out to whoever connects.
-    /// A client that tries to come back would sooner or later be given the node's own port, and meet itself there.
+    /// On ports that it finds free again after a restart.
     ///
     /// # Errors
     /// There are none.
     pub fn keeping_ports(self) -> Result<Starter> {
-        let mut random = Random::unseeded();
-        ["listen.client", "listen.admin"].iter().try_fold(self, |starter, key| {
-            let mut free = (0..100).filter_map(|_| TcpListener::bind(("127.0.0.1", random_port(&mut random))).ok());
-            let free = free.next().ok_or_else(|| Error::other("no port is free"))?.local_addr()?;
-            Ok(starter.set(key, free))
-        })
+        ["listen.client", "listen.admin"]
+            .iter()
+            .try_fold(self, |starter, key| Ok(starter.set(key, lasting_port()?.local_addr()?)))
     }
 
     /// The command, to be run to its end when a test wants its output or a refusal. Nothing of this process's
@@ -223,8 +219,16 @@ fn gather(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     });
 }
 
-fn random_port(random: &mut Random) -> u16 {
-    u16::try_from(10_000 + random.below(20_000)).unwrap_or(10_000)
+/// A port that is still free when its server comes back: below those which the system hands out to whoever connects. A
+/// client that tries to come back would sooner or later be given its server's own port, and meet itself there.
+///
+/// # Errors
+/// No port is free.
+pub(crate) fn lasting_port() -> Result<TcpListener> {
+    let mut random = Random::unseeded();
+    let ports = (0..100).map(|_| u16::try_from(10_000 + random.below(20_000)).unwrap_or(10_000));
+    let free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).next();
+    free.ok_or_else(|| Error::other("no port is free"))
 }
 
 fn first_line(from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {

@@ -3,7 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::{Device, Socket, Target, crowd, history::What, proxy::Proxy, socket::Upgrade};
+use loadtest::{
+    Device, Socket, Target, crowd,
+    history::What,
+    proxy::{Fault, Proxy},
+    socket::Upgrade,
+};
 use protocol::{
     ConversationId,
     request::{Hello, Hist, Page, Verb},
@@ -54,7 +59,7 @@ async fn block(name: &str, n_slow: usize, wait: bool) {
     rig.news();
     let memory = memory_kib(rig.node.pid());
 
-    wire.block(true);
+    wire.set(Fault::Deaf);
     let blocked = Instant::now();
     // kernels take different amounts before anybody feels it
     let mut during = Vec::new();
@@ -83,7 +88,7 @@ async fn block(name: &str, n_slow: usize, wait: bool) {
         }
         println!("{name}: given up after {:?}", blocked.elapsed());
     }
-    wire.block(false);
+    wire.set(Fault::None);
     let unblocked = Instant::now();
     settle(&slow, c, said).await;
     println!("{name}: everything caught up within {:?}", unblocked.elapsed());

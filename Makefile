@@ -7,16 +7,27 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test lint fmt fmt-check deny bench torture run smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench torture run smoke clean-up
 
 help:           ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-test:           ## units, properties, conformance, end-to-end, lints
-	@.ci/needs
+test: lint      ## units, properties, conformance on every store, end-to-end, lints; starts and stops real servers
+	@.ci/needs servers
+	loadtest/servers/with $(MAKE) tests
+
+tests:          # what `test` runs while the servers are up
 	$(LINTED) cargo test --workspace --locked --no-fail-fast
 
+servers:        ## starts the Cassandra and the Redis that tests need; they stay (loadtest/servers)
+	@.ci/needs servers
+	loadtest/servers/up stay
+
+servers-down:   ## ends them
+	loadtest/servers/down
+
 lint:           ## what `test` compiles, without running it
+	@.ci/needs
 	$(LINTED) cargo test --workspace --locked --no-run
 
 fmt:            ## formats the code

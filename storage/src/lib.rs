@@ -5,6 +5,7 @@ pub mod accounts;
 mod derive;
 pub mod directory;
 pub mod error;
+pub mod fence;
 mod gcra;
 pub mod health;
 pub mod log;

@@ -292,3 +292,14 @@ fn failed(error: storage::Error) -> Error {
         }
     }
 }
+
+/// The same for the store of tokens, where nothing is lost by asking again: whatever became of the first try.
+fn tokens_failed(error: storage::Error) -> Error {
+    match error {
+        storage::Error::Refused(_) | storage::Error::Unknown(_) => {
+            tracing::debug!(%error, "the token store failed a request");
+            Error::new(Code::Unavailable, "the store of tokens is away; try again")
+        }
+        storage::Error::Corrupt(_) | storage::Error::Duplicate => failed(error),
+    }
+}

@@ -21,6 +21,8 @@ pub struct Rotation {
     pub now: Millis,
     /// When the successor ends.
     pub expires_at: Millis,
+    /// The generation that the durable row of the session knows of. A family of an earlier one comes from an old copy.
+    pub known: u64,
     /// How long the predecessor may be presented again and gets the same successor, milliseconds.
     pub grace_ms: u64,
 }
@@ -34,7 +36,7 @@ pub enum Rotated {
     Again,
     /// A spent token: the family has been ended.
     Reused,
-    /// No such family: forgotten, ended or never there.
+    /// No such family: forgotten, ended, never there, or older than the row. Nothing was changed.
     Unknown,
 }
 
@@ -66,28 +68,36 @@ pub struct Rate {
 #[async_trait]
 pub trait Tokens: Send + Sync {
     /// Begins a family with the hash of its first token (generation 1).
-    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error>;
+    async fn begin_family(
+        &self, family: SessionId, hash: [u8; 32], now: Millis, expires_at: Millis,
+    ) -> Result<(), Error>;
 
     /// Rotates, detects reuse, honours the grace: one atomic step. Durable when it returns.
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, Error>;
 
-    /// Ends a family, and remembers until `until` that access tokens of the session are void.
+    /// Ends a family, and remembers until `until` that access tokens of the session are void. Said again it counts as
+    /// revoked at the later `at`, so that who has read up to the earlier one meets it; `until` is the same each time.
     async fn revoke(&self, family: SessionId, at: Millis, until: Millis) -> Result<(), Error>;
 
     /// Sessions revoked at or after `since` whose access tokens may still live at `now`.
     async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error>;
 
     /// Stores a ticket under the hash of its text.
-    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error>;
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error>;
 
     /// Takes a ticket: it works once. `None`: not there, spent, or ended at `now`.
     async fn take_ticket(&self, hash: [u8; 32], now: Millis) -> Result<Option<Ticket>, Error>;
 
     /// Takes one from the bucket `key`. `Ok(Err(after_ms))`: none left, wait that long.
     async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error>;
+
+    /// True if other processes write here too, and what was written may be forgotten (a server that restarts empty, an older
+    /// copy that takes over): what matters must be read, and said, again and again.
+    fn is_shared(&self) -> bool;
 }
 
-/// Tickets live for seconds: one that ended this long before a new one ends is gone for good and may be forgotten.
+/// Tickets live for seconds: one that ended this long ago is gone for good and may be forgotten, even if the clock was
+/// set back since.
 pub(crate) const SWEEP_AFTER_MS: u64 = 3_600_000;
 
 /// A family as the embedded stores keep it.
@@ -104,7 +114,8 @@ impl Family {
     /// Judges a token and, if it is the live one, puts its successor in its place. Whoever calls has proved that the
     /// token of this generation was made here once, so an older one than the predecessor needs no hash to be a reuse.
     pub(crate) fn rotate(&mut self, rotation: &Rotation) -> Rotated {
-        if self.expires_at <= rotation.now || rotation.presented > self.generation {
+        let from_an_old_copy = self.generation < rotation.known;
+        if self.expires_at <= rotation.now || rotation.presented > self.generation || from_an_old_copy {
             return Rotated::Unknown;
         }
         if rotation.presented == self.generation {
@@ -127,6 +138,8 @@ impl Family {
                     Rotated::Reused
                 }
             }
+            // Sent before the last rotation and carried out after it: its caller has long gone away, and came back.
+            Some((_, spent_at)) if rotation.now < spent_at => Rotated::Unknown,
             _ => Rotated::Reused,
         }
     }

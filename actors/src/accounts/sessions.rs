@@ -91,7 +91,9 @@ impl Inner {
         let expires_at = Millis(now.0 + millis(self.auth.refresh_ttl));
         let token = self.secrets.refresh_token(RefreshToken { family: id, generation: 1 });
         // The family first: without its row it is nothing, while a row without a family would show up in lists.
-        self.world.store.tokens.begin_family(id, hash(&token), expires_at).await.map_err(failed)?;
+        if let Err(error) = self.world.store.tokens.begin_family(id, hash(&token), now, expires_at).await {
+            tracing::debug!(%error, "cannot begin a family of refresh tokens; its first refresh will");
+        }
         let session = Session {
             id,
             user: user.id,

@@ -19,6 +19,7 @@ use super::{
     profile::own_view,
     secrets::{RefreshToken, hash},
     sessions::Begun,
+    tokens_failed,
 };
 
 /// How long a refresh whose answer was lost may be repeated.
@@ -147,17 +148,32 @@ impl Inner {
             successor_hash: hash(&refresh_token),
             now,
             expires_at,
+            known: session.generation,
             grace_ms: if told { GRACE_MS } else { millis(self.auth.refresh_ttl) },
         };
-        match self.world.store.tokens.rotate(rotation).await.map_err(failed)? {
-            // The token store has forgotten what the row knows: it came back from an older state.
-            Rotated::Rotated if told => return Err(unauthenticated()),
+        match self.rotate(rotation).await.map_err(tokens_failed)? {
             Rotated::Rotated | Rotated::Again => {}
-            Rotated::Reused | Rotated::Unknown => return self.end_reused(presented).await,
+            Rotated::Reused => return self.end_reused(presented).await,
+            // Forgotten by the token store, but by the row it is spent.
+            Rotated::Unknown if told => return self.end_reused(presented).await,
+            Rotated::Unknown => return Err(unauthenticated()),
         }
         let sessions = &self.world.store.sessions;
         sessions.rotated(session.id, successor.generation, now, expires_at).await.map_err(failed)?;
         self.tokens(session.user, session.id, refresh_token)
+    }
+
+    /// Rotates. A first token stands on the row alone: while that knows of no successor nobody was given one, and the
+    /// token store may have been away when the family should have begun.
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, storage::Error> {
+        let tokens = &self.world.store.tokens;
+        let rotated = tokens.rotate(rotation).await?;
+        if rotated != Rotated::Unknown || (rotation.presented, rotation.known) != (1, 1) {
+            return Ok(rotated);
+        }
+        let Rotation { family, presented_hash, now, expires_at, .. } = rotation;
+        tokens.begin_family(family, presented_hash, now, expires_at).await?;
+        tokens.rotate(rotation).await
     }
 
     /// A spent token is in two hands: whoever holds the family is signed out.
@@ -198,19 +214,20 @@ impl Inner {
         for part in [self.world.id(), self.world.id()] {
             text.push_str(&uuid::Uuid::from_bytes(part).simple().to_string());
         }
+        let now = self.world.clock.wall();
         let ticket = Ticket {
             user: caller.user,
             session: caller.session,
             token_expires_at: caller.expires_at,
-            expires_at: Millis(self.world.clock.wall().0 + TICKET_S * 1000),
+            expires_at: Millis(now.0 + TICKET_S * 1000),
         };
-        self.world.store.tokens.put_ticket(hash(&text), ticket).await.map_err(failed)?;
+        self.world.store.tokens.put_ticket(hash(&text), ticket, now).await.map_err(tokens_failed)?;
         Ok(rest::Ticket { ticket: text, expires_in: TICKET_S })
     }
 
     pub(super) async fn take_ticket(&self, text: &str) -> Result<Caller, Error> {
         let now = self.world.clock.wall();
-        let ticket = self.world.store.tokens.take_ticket(hash(text), now).await.map_err(failed)?;
+        let ticket = self.world.store.tokens.take_ticket(hash(text), now).await.map_err(tokens_failed)?;
         let ticket = ticket.filter(|ticket| !self.revoked.has(ticket.session)).ok_or_else(unauthenticated)?;
         Ok(Caller { user: ticket.user, session: ticket.session, expires_at: ticket.token_expires_at })
     }

@@ -71,8 +71,8 @@ impl Sessions for FaultySessions {
 
 #[async_trait]
 impl Tokens for FaultyTokens {
-    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error> {
-        self.0.begin_family(family, hash, expires_at).await
+    async fn begin_family(&self, id: SessionId, hash: [u8; 32], now: Millis, expires_at: Millis) -> Result<(), Error> {
+        self.0.begin_family(id, hash, now, expires_at).await
     }
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, Error> {
         let rotated = self.0.rotate(rotation).await?;
@@ -90,13 +90,16 @@ impl Tokens for FaultyTokens {
     async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
         self.0.revoked(since, now).await
     }
-    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error> {
-        self.0.put_ticket(hash, ticket).await
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error> {
+        self.0.put_ticket(hash, ticket, now).await
     }
     async fn take_ticket(&self, hash: [u8; 32], now: Millis) -> Result<Option<Ticket>, Error> {
         self.0.take_ticket(hash, now).await
     }
     async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error> {
         self.0.take(key, rate, now).await
+    }
+    fn is_shared(&self) -> bool {
+        self.0.is_shared()
     }
 }

@@ -108,6 +108,7 @@ async fn g14_a_token_one_older_than_the_row_is_refused_where_the_token_store_sti
         let row = rig.store.sessions.session(first.session).await.unwrap().unwrap();
         rig.store.sessions.rotated(first.session, 2, row.last_seen_at, row.expires_at).await.unwrap();
         assert_eq!(rig.refresh(&first.tokens.refresh_token).await.unwrap_err().code, Code::Unauthenticated);
+        assert_eq!(rig.ended(), [(first.session, CloseCode::SessionRevoked)]);
     }
 }
 

@@ -34,7 +34,9 @@ fn sweep<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, keep: impl Fn(&V) 
 
 #[async_trait]
 impl Tokens for Memory {
-    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error> {
+    async fn begin_family(
+        &self, family: SessionId, hash: [u8; 32], _now: Millis, expires_at: Millis,
+    ) -> Result<(), Error> {
         self.call(Operation::WriteTokens, move |model| {
             let fresh = Family { generation: 1, hash, predecessor: None, expires_at };
             model.tokens.families.entry(family).or_insert(fresh);
@@ -63,7 +65,7 @@ impl Tokens for Memory {
             let revocations = &mut model.tokens.revocations;
             sweep(revocations, |revocation| revocation.until > at);
             let revocation = revocations.entry(family).or_insert(Revocation { at, until });
-            revocation.until = revocation.until.max(until);
+            *revocation = Revocation { at: revocation.at.max(at), until: revocation.until.max(until) };
             Ok(())
         })
         .await
@@ -80,10 +82,10 @@ impl Tokens for Memory {
         .await
     }
 
-    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error> {
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error> {
         self.call(Operation::WriteTokens, move |model| {
             let tickets = &mut model.tokens.tickets;
-            sweep(tickets, |known| known.expires_at.0 + SWEEP_AFTER_MS > ticket.expires_at.0);
+            sweep(tickets, |known| known.expires_at.0 + SWEEP_AFTER_MS > now.0);
             tickets.entry(hash).or_insert(ticket);
             Ok(())
         })
@@ -100,5 +102,9 @@ impl Tokens for Memory {
     async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error> {
         let key = key.to_owned();
         self.call(Operation::ReadTokens, move |model| Ok(model.buckets.take(&key, rate, now))).await
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }

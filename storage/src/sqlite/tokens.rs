@@ -18,7 +18,9 @@ use crate::{
 
 #[async_trait]
 impl Tokens for Sqlite {
-    async fn begin_family(&self, family: SessionId, hash: [u8; 32], expires_at: Millis) -> Result<(), Error> {
+    async fn begin_family(
+        &self, family: SessionId, hash: [u8; 32], _now: Millis, expires_at: Millis,
+    ) -> Result<(), Error> {
         self.write(move |connection| {
             let sql = "INSERT INTO families (session, generation, hash, expires_at) VALUES (?1, 1, ?2, ?3)
                  ON CONFLICT (session) DO NOTHING";
@@ -86,7 +88,7 @@ impl Tokens for Sqlite {
                  (SELECT session FROM revocations WHERE until <= ?1 ORDER BY until LIMIT 4)";
             change(connection, sweep, [int(at.0)])?;
             let sql = "INSERT INTO revocations (session, at, until) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (session) DO UPDATE SET until = max(until, ?3)";
+                 ON CONFLICT (session) DO UPDATE SET at = max(at, ?2), until = max(until, ?3)";
             change(connection, sql, params![family.0, int(at.0), int(until.0)])?;
             Ok(())
         })
@@ -101,11 +103,11 @@ impl Tokens for Sqlite {
         .await
     }
 
-    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), Error> {
+    async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error> {
         self.write(move |connection| {
             let sweep = "DELETE FROM tickets WHERE hash IN
                  (SELECT hash FROM tickets WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
-            change(connection, sweep, [int(ticket.expires_at.0.saturating_sub(SWEEP_AFTER_MS))])?;
+            change(connection, sweep, [int(now.0.saturating_sub(SWEEP_AFTER_MS))])?;
             let sql = "INSERT INTO tickets (hash, user, session, token_expires_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (hash) DO NOTHING";
             let ends = (int(ticket.token_expires_at.0), int(ticket.expires_at.0));
@@ -133,5 +135,9 @@ impl Tokens for Sqlite {
 
     async fn take(&self, key: &str, rate: Rate, now: Millis) -> Result<Result<(), u64>, Error> {
         Ok(self.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(key, rate, now))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }

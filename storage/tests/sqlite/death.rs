@@ -73,12 +73,13 @@ fn rotation(presented: u64) -> Rotation {
         successor_hash: hash(presented + 1),
         now: Millis(1),
         expires_at: Millis(1000),
+        known: 0,
         grace_ms: 0,
     }
 }
 
 async fn rotate_forever(store: Store) {
-    store.tokens.begin_family(FAMILY, rotation(1).presented_hash, Millis(1000)).await.unwrap();
+    store.tokens.begin_family(FAMILY, rotation(1).presented_hash, Millis(0), Millis(1000)).await.unwrap();
     let mut generation: u64 = env::var("STARLING_TEST_GENERATION").unwrap().parse().unwrap();
     loop {
         match store.tokens.rotate(rotation(generation)).await.unwrap() {

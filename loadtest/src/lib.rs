@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod random;
 pub mod readback;
 pub mod rest;
+pub mod servers;
 pub mod socket;
 pub mod starter;
 pub mod target;

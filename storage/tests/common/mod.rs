@@ -1,29 +1,51 @@
 //! What the suites share: stores to run on, events to write, and a log that keeps its own head.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each suite uses a part")]
 
-use protocol::{ClientId, ConversationId, Epoch, Event, Incarnation, Kind, Role, Seq, UserId};
+pub mod ids;
+pub mod stores;
+
+use protocol::{ClientId, ConversationId, Epoch, Event, Incarnation, Kind, Role, Seq, SessionId, UserId};
 use storage::{
     Store,
     log::{Appended, Created},
 };
 
-/// Runs a test on each store.
-pub async fn both(test: impl AsyncFn(Store)) {
-    test(Store::memory()).await;
-    let dir = tempfile::tempdir().unwrap();
-    test(Store::open_sqlite(dir.path()).unwrap()).await;
+/// Runs a test on each store, under ids that no other test has: a server is shared by all of them.
+pub async fn each(test: impl AsyncFn(Store)) {
+    for kind in stores::HISTORIES {
+        run(kind, &test).await;
+    }
+}
+
+/// As [`each`], on everything that keeps tokens.
+pub async fn each_of_tokens(test: impl AsyncFn(Store)) {
+    for kind in stores::TOKENS {
+        run(kind, &test).await;
+    }
+}
+
+async fn run(kind: stores::Kind, test: &impl AsyncFn(Store)) {
+    // whoever reads of a failure reads this above it
+    println!("on {kind:?}");
+    ids::refresh();
+    let (store, _place) = stores::open(kind).await;
+    test(store).await;
 }
 
 pub fn user(n: u8) -> UserId {
-    UserId([n; 16])
+    UserId(ids::id(n))
 }
 
 pub fn conversation(n: u8) -> ConversationId {
-    ConversationId([n; 16])
+    ConversationId(ids::id(n))
+}
+
+pub fn session_id(n: u8) -> SessionId {
+    SessionId(ids::id(n))
 }
 
 pub fn incarnation(n: u8) -> Incarnation {
-    Incarnation([n; 16])
+    Incarnation(ids::id(n))
 }
 
 pub fn cid(text: &str) -> ClientId {

@@ -1,7 +1,7 @@
 //! Users, signing keys and sessions.
 
-use crate::common::{both, user};
-use protocol::{DeviceId, Millis, SessionId};
+use crate::common::{each, ids::name, session_id, user};
+use protocol::{DeviceId, Millis};
 use storage::accounts::{Session, SigningKey, User, UserCreated, UserUpdate};
 
 fn account(n: u8) -> User {
@@ -19,7 +19,7 @@ fn account(n: u8) -> User {
 
 fn session(n: u8, of: u8) -> Session {
     Session {
-        id: SessionId([n; 16]),
+        id: session_id(n),
         user: user(of),
         device: DeviceId::try_from(format!("device {n}")).ok(),
         device_name: None,
@@ -33,26 +33,26 @@ fn session(n: u8, of: u8) -> Session {
 
 #[tokio::test]
 async fn a_handle_belongs_to_one_user() {
-    both(async |store| {
+    each(async |store| {
         let accounts = &store.accounts;
-        assert_eq!(accounts.create_user(&account(1), "user").await.unwrap(), UserCreated::Created);
-        assert_eq!(accounts.create_user(&account(2), "user").await.unwrap(), UserCreated::NameTaken);
-        let again = accounts.create_user(&account(1), "user").await.unwrap();
+        assert_eq!(accounts.create_user(&account(1), &name("user")).await.unwrap(), UserCreated::Created);
+        assert_eq!(accounts.create_user(&account(2), &name("user")).await.unwrap(), UserCreated::NameTaken);
+        let again = accounts.create_user(&account(1), &name("user")).await.unwrap();
         assert_eq!(again, UserCreated::Created, "repeated after an unknown outcome");
         assert_eq!(accounts.user(user(1)).await.unwrap(), Some(account(1)));
         assert_eq!(accounts.user(user(2)).await.unwrap(), None);
-        assert_eq!(accounts.user_by_handle("user").await.unwrap(), Some(account(1)));
-        assert_eq!(accounts.user_by_handle("User").await.unwrap(), None);
+        assert_eq!(accounts.user_by_handle(&name("user")).await.unwrap(), Some(account(1)));
+        assert_eq!(accounts.user_by_handle(&name("User")).await.unwrap(), None);
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_update_changes_what_it_names() {
-    both(async |store| {
+    each(async |store| {
         let accounts = &store.accounts;
-        accounts.create_user(&account(1), "one").await.unwrap();
-        accounts.create_user(&account(2), "two").await.unwrap();
+        accounts.create_user(&account(1), &name("one")).await.unwrap();
+        accounts.create_user(&account(2), &name("two")).await.unwrap();
         let update = UserUpdate { display_name: Some("new".into()), ..UserUpdate::default() };
         assert!(accounts.update_user(user(1), &update).await.unwrap());
         assert!(!accounts.update_user(user(3), &update).await.unwrap());
@@ -70,10 +70,10 @@ async fn an_update_changes_what_it_names() {
 
 #[tokio::test]
 async fn a_deleted_user_is_forgotten_but_for_the_name() {
-    both(async |store| {
+    each(async |store| {
         let accounts = &store.accounts;
-        accounts.create_user(&account(1), "one").await.unwrap();
-        accounts.create_user(&account(2), "two").await.unwrap();
+        accounts.create_user(&account(1), &name("one")).await.unwrap();
+        accounts.create_user(&account(2), &name("two")).await.unwrap();
         assert_eq!(accounts.existing(&[user(3), user(2), user(1)]).await.unwrap(), [user(2), user(1)]);
         let delete = UserUpdate { deleted_at: Some(Millis(9)), ..UserUpdate::default() };
         assert!(accounts.update_user(user(1), &delete).await.unwrap());
@@ -81,14 +81,14 @@ async fn a_deleted_user_is_forgotten_but_for_the_name() {
         assert_eq!((gone.deleted_at, gone.email), (Some(Millis(9)), None));
         assert_eq!((gone.display_name.as_str(), gone.password_hash.as_str()), ("", ""));
         assert_eq!(accounts.existing(&[user(1), user(2)]).await.unwrap(), [user(2)]);
-        assert_eq!(accounts.create_user(&account(3), "one").await.unwrap(), UserCreated::NameTaken);
+        assert_eq!(accounts.create_user(&account(3), &name("one")).await.unwrap(), UserCreated::NameTaken);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_newest_signing_key_is_never_dropped() {
-    both(async |store| {
+    each(async |store| {
         let key = |n: u8| SigningKey {
             kid: format!("k{n}"),
             sealed: vec![n; 80],
@@ -108,13 +108,13 @@ async fn the_newest_signing_key_is_never_dropped() {
 
 #[tokio::test]
 async fn sessions_are_listed_until_they_are_revoked() {
-    both(async |store| {
+    each(async |store| {
         for (n, of) in [(1, 1), (2, 1), (3, 2)] {
             store.sessions.create_session(&session(n, of)).await.unwrap();
         }
         let again = Session { generation: 9, ..session(1, 1) };
         store.sessions.create_session(&again).await.unwrap();
-        let id = |n| SessionId([n; 16]);
+        let id = session_id;
         assert_eq!(store.sessions.session(id(1)).await.unwrap(), Some(session(1, 1)), "repeated: nothing new");
         assert_eq!(store.sessions.session(id(9)).await.unwrap(), None);
         assert_eq!(store.sessions.sessions_of(user(1)).await.unwrap(), [session(2, 1), session(1, 1)]);
@@ -128,9 +128,9 @@ async fn sessions_are_listed_until_they_are_revoked() {
 
 #[tokio::test]
 async fn a_rotation_never_lowers_a_session() {
-    both(async |store| {
+    each(async |store| {
         store.sessions.create_session(&session(1, 1)).await.unwrap();
-        let id = SessionId([1; 16]);
+        let id = session_id(1);
         store.sessions.rotated(id, 3, Millis(3000), Millis(9000)).await.unwrap();
         store.sessions.rotated(id, 2, Millis(2000), Millis(8000)).await.unwrap();
         store.sessions.seen(id, Millis(1)).await.unwrap();

@@ -1,7 +1,7 @@
 //! Members, lists and marks, as they follow from the logs.
 
 use crate::{
-    common::{Log, both, conversation, user},
+    common::{Log, conversation, each, user},
     log::ALL,
 };
 use protocol::{Kind, Role, Seq, push::Marks};
@@ -9,7 +9,7 @@ use storage::directory::MarkUpdate;
 
 #[tokio::test]
 async fn membership_follows_from_events() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         log.post(1, "a").await;
         log.join(&[3, 1]).await; // 3; the owner is one already
@@ -38,7 +38,7 @@ async fn membership_follows_from_events() {
 
 #[tokio::test]
 async fn a_direct_conversation_knows_its_pair_and_has_no_owner() {
-    both(async |store| {
+    each(async |store| {
         let log = Log::create(&store, 1, Kind::Direct, &[2, 1]).await;
         let found = store.directory.conversation(log.c).await.unwrap().unwrap();
         assert_eq!((found.kind, found.pair), (Kind::Direct, Some((user(2), user(1)))));
@@ -49,7 +49,7 @@ async fn a_direct_conversation_knows_its_pair_and_has_no_owner() {
 
 #[tokio::test]
 async fn members_come_in_pages_without_those_who_left() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[5, 1, 2, 3, 4]).await;
         log.remove(2).await;
         let page = async |after: Option<u8>, limit| -> Vec<u8> {
@@ -67,7 +67,7 @@ async fn members_come_in_pages_without_those_who_left() {
 
 #[tokio::test]
 async fn g11_marks_only_rise_and_stay_below_the_head() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         for _ in 0..5 {
             log.post(1, "x").await;
@@ -92,7 +92,7 @@ async fn g11_marks_only_rise_and_stay_below_the_head() {
 
 #[tokio::test]
 async fn unread_is_posts_of_the_head_minus_posts_read() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         let unread = async |n| {
             let found = store.directory.membership(conversation(1), user(n)).await.unwrap().unwrap();
@@ -118,7 +118,7 @@ async fn unread_is_posts_of_the_head_minus_posts_read() {
 
 #[tokio::test]
 async fn lists_and_fellows_know_only_present_members() {
-    both(async |store| {
+    each(async |store| {
         let mut a = Log::create(&store, 1, Kind::Group, &[1, 2, 3]).await;
         let mut b = Log::create(&store, 2, Kind::Group, &[2, 4]).await;
         a.post(1, "x").await;
@@ -151,7 +151,7 @@ async fn lists_and_fellows_know_only_present_members() {
 
 #[tokio::test]
 async fn following_again_changes_nothing() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2, 3]).await;
         log.remove(2).await;
         log.join(&[2]).await;

@@ -1,6 +1,6 @@
 //! Create, claim, append, find, read.
 
-use crate::common::{Log, both, cid, conversation, events, incarnation, user};
+use crate::common::{Log, cid, conversation, each, events, incarnation, user};
 use protocol::{Epoch, Kind, Millis, Role, Seq, limits::BUCKET_EVENTS};
 use storage::{
     Error,
@@ -11,7 +11,7 @@ pub(crate) const ALL: Range = Range { after: Seq(0), before: None, lane: Lane::B
 
 #[tokio::test]
 async fn creating_twice_writes_once() {
-    both(async |store| {
+    each(async |store| {
         let first = events::create(Kind::Group, &[1, 2]);
         let created = store.log.create(conversation(1), incarnation(1), std::slice::from_ref(&first)).await.unwrap();
         assert!(matches!(created, Created::Created { head } if head.seq == Seq(1) && head.post_no == 0));
@@ -28,7 +28,7 @@ async fn creating_twice_writes_once() {
 
 #[tokio::test]
 async fn a_log_begins_with_its_creation() {
-    both(async |store| {
+    each(async |store| {
         let refused = store.log.create(conversation(1), incarnation(1), &[events::post(1, 1, 1, "a")]).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
         assert_eq!(store.log.standing(conversation(1)).await.unwrap(), None);
@@ -38,7 +38,7 @@ async fn a_log_begins_with_its_creation() {
 
 #[tokio::test]
 async fn a_claim_raises_the_epoch_and_reads_the_tail() {
-    both(async |store| {
+    each(async |store| {
         assert_eq!(store.log.claim(conversation(1), incarnation(2), None).await.unwrap(), Claimed::NotFound);
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         for text in ["a", "b", "c"] {
@@ -64,7 +64,7 @@ async fn a_claim_raises_the_epoch_and_reads_the_tail() {
 
 #[tokio::test]
 async fn g3_an_append_under_a_stale_epoch_or_head_writes_nothing() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1]).await;
         log.post(1, "a").await;
         let next = [events::post(3, 2, 1, "b")];
@@ -88,7 +88,7 @@ async fn g3_an_append_under_a_stale_epoch_or_head_writes_nothing() {
 
 #[tokio::test]
 async fn a_batch_is_gapless_bounded_and_inside_one_bucket() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1]).await;
         let refused = async |batch: &[protocol::Event]| {
             let outcome = store.log.append(conversation(1), Epoch(1), Seq(1), Seq(0), batch).await;
@@ -123,7 +123,7 @@ async fn a_batch_is_gapless_bounded_and_inside_one_bucket() {
 
 #[tokio::test]
 async fn an_append_to_no_log_is_refused() {
-    both(async |store| {
+    each(async |store| {
         let outcome = store.log.append(conversation(1), Epoch(1), Seq(0), Seq(0), &[events::post(1, 1, 1, "a")]).await;
         assert!(matches!(outcome, Err(Error::Refused(_))), "{outcome:?}");
     })
@@ -132,7 +132,7 @@ async fn an_append_to_no_log_is_refused() {
 
 #[tokio::test]
 async fn g5_the_index_finds_a_client_id_of_its_sender_only() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         let mut post = events::post(2, 1, 1, "a");
         (post.cid, post.request_hash, post.at) = (Some(cid("x")), [7; 16], Millis(77));
@@ -148,7 +148,7 @@ async fn g5_the_index_finds_a_client_id_of_its_sender_only() {
 
 #[tokio::test]
 async fn an_event_is_read_as_it_was_written() {
-    both(async |store| {
+    each(async |store| {
         let mut log = Log::create(&store, 1, Kind::Group, &[1, 2]).await;
         let mut post = events::post(2, 1, 1, "grüße\n\0\u{1F600}");
         (post.cid, post.request_hash) = (Some(cid("x")), [9; 16]);
@@ -163,7 +163,7 @@ async fn an_event_is_read_as_it_was_written() {
 
 #[tokio::test]
 async fn ranges_are_exclusive_ascending_and_by_lane() {
-    both(async |store| {
+    each(async |store| {
         // 1 create, 2 post, 3 title, 4 post, 5 post, 6 title, 7 post
         let mut log = Log::create(&store, 1, Kind::Group, &[1]).await;
         for step in ["p", "t", "p", "p", "t", "p"] {

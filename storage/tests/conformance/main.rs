@@ -1,5 +1,5 @@
-//! One suite for every store: each test runs on memory and on SQLite, which must answer alike.
-#![allow(clippy::unwrap_used)]
+//! One suite for every store (`common/stores.rs`): each test runs on all of them, which must answer alike.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod accounts;
 mod alike;

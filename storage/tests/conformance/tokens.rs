@@ -1,6 +1,6 @@
 //! Refresh families, tickets, revocations and limits.
 
-use crate::common::{both, user};
+use crate::common::{each_of_tokens, user};
 use protocol::{Millis, SessionId};
 use storage::{
     Store,
@@ -33,7 +33,7 @@ async fn rotate(store: &Store, presented: u64, presented_hash: [u8; 32], now: u6
 
 #[tokio::test]
 async fn g14_a_token_works_once_and_within_the_grace_again() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         assert_eq!(rotate(&store, 1, hash(1), 0).await, Rotated::Unknown);
         store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(10_000)).await.unwrap();
         assert_eq!(rotate(&store, 1, hash(9), 0).await, Rotated::Unknown, "not the token of this generation");
@@ -51,7 +51,7 @@ async fn g14_a_token_works_once_and_within_the_grace_again() {
 
 #[tokio::test]
 async fn g14_a_spent_token_ends_its_family() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         for beyond_grace in [false, true] {
             store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(10_000)).await.unwrap();
             assert_eq!(rotate(&store, 1, hash(1), 1000).await, Rotated::Rotated);
@@ -71,7 +71,7 @@ async fn g14_a_spent_token_ends_its_family() {
 
 #[tokio::test]
 async fn g14_a_family_of_an_old_copy_takes_no_token() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(10_000)).await.unwrap();
         assert_eq!(rotate(&store, 1, hash(1), 1000).await, Rotated::Rotated);
         // The row knows of the third generation, the store only of the second.
@@ -87,7 +87,7 @@ async fn g14_a_family_of_an_old_copy_takes_no_token() {
 
 #[tokio::test]
 async fn g14_a_rotation_carried_out_late_ends_nothing() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(10_000)).await.unwrap();
         // The first try, of 900, got stuck on its way; its caller tried again, and refreshed once more.
         assert_eq!(rotate(&store, 1, hash(1), 1000).await, Rotated::Rotated);
@@ -100,7 +100,7 @@ async fn g14_a_rotation_carried_out_late_ends_nothing() {
 
 #[tokio::test]
 async fn a_family_ends_with_its_time() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(500)).await.unwrap();
         assert_eq!(rotate(&store, 1, hash(1), 499).await, Rotated::Rotated);
         assert_eq!(rotate(&store, 2, hash(2), 10_499).await, Rotated::Unknown);
@@ -110,7 +110,7 @@ async fn a_family_ends_with_its_time() {
 
 #[tokio::test]
 async fn g13_revoking_ends_the_family_and_is_remembered() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         store.tokens.begin_family(FAMILY, hash(1), Millis(0), Millis(10_000)).await.unwrap();
         store.tokens.revoke(FAMILY, Millis(100), Millis(1000)).await.unwrap();
         assert_eq!(rotate(&store, 1, hash(1), 101).await, Rotated::Unknown);
@@ -132,7 +132,7 @@ async fn g13_revoking_ends_the_family_and_is_remembered() {
 
 #[tokio::test]
 async fn a_ticket_works_once_and_not_too_late() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         let ticket =
             Ticket { user: user(1), session: FAMILY, token_expires_at: Millis(9000), expires_at: Millis(1000) };
         store.tokens.put_ticket(hash(1), ticket, Millis(0)).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_ticket_works_once_and_not_too_late() {
 
 #[tokio::test]
 async fn a_rate_lets_through_a_burst_and_then_its_count() {
-    both(async |store| {
+    each_of_tokens(async |store| {
         let rate = Rate { count: 2, period_ms: 1000, burst: 3 };
         let take = async |key, now| store.tokens.take(key, rate, Millis(now)).await.unwrap();
         for _ in 0..3 {

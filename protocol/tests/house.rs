@@ -21,6 +21,8 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "rusqlite",
             "rustls",
             "scylla",
+            "serde",
+            "serde_json",
             "sha2",
             "thiserror",
             "tokio",

@@ -8,9 +8,11 @@ pub mod error;
 pub mod fence;
 mod gcra;
 pub mod health;
+pub mod inventory;
 pub mod log;
 pub mod memory;
 mod meters;
+pub mod moving;
 mod sqlite;
 pub mod tokens;
 
@@ -37,6 +39,12 @@ pub struct Store {
     pub tokens: Arc<dyn tokens::Tokens>,
     /// Whether the store answers.
     pub health: Arc<dyn health::Health>,
+    /// Whether the store of tokens answers; the same one where tokens are kept beside everything else.
+    pub token_health: Arc<dyn health::Health>,
+    /// All there is, for moving house.
+    pub inventory: Arc<dyn inventory::Inventory>,
+    /// Refresh families as they stand, for moving house.
+    pub families: Arc<dyn inventory::Families>,
 }
 
 /// Where to remember.

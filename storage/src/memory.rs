@@ -5,6 +5,7 @@
 mod accounts;
 mod directory;
 pub mod faults;
+mod inventory;
 mod log;
 mod tokens;
 
@@ -68,7 +69,10 @@ impl Memory {
             accounts: memory.clone(),
             sessions: memory.clone(),
             tokens: memory.clone(),
-            health: memory,
+            health: memory.clone(),
+            token_health: memory.clone(),
+            inventory: memory.clone(),
+            families: memory,
         }
     }
 

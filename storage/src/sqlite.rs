@@ -4,6 +4,7 @@
 mod accounts;
 mod directory;
 mod explain;
+mod inventory;
 mod job;
 mod log;
 mod migrations;
@@ -62,7 +63,10 @@ pub(crate) fn open(dir: &Path) -> Result<Store, OpenError> {
         accounts: sqlite.clone(),
         sessions: sqlite.clone(),
         tokens: sqlite.clone(),
-        health: sqlite,
+        health: sqlite.clone(),
+        token_health: sqlite.clone(),
+        inventory: sqlite.clone(),
+        families: sqlite,
     })
 }
 

@@ -100,14 +100,17 @@ pub trait Tokens: Send + Sync {
 /// set back since.
 pub(crate) const SWEEP_AFTER_MS: u64 = 3_600_000;
 
-/// A family as the embedded stores keep it.
-#[derive(Clone, Debug)]
-pub(crate) struct Family {
-    pub(crate) generation: u64,
-    pub(crate) hash: [u8; 32],
+/// A family of refresh tokens as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The generation of the live token, from 1.
+    pub generation: u64,
+    /// SHA-256 of the live token.
+    pub hash: [u8; 32],
     /// The hash of the token before the live one, and when it was spent.
-    pub(crate) predecessor: Option<([u8; 32], Millis)>,
-    pub(crate) expires_at: Millis,
+    pub predecessor: Option<([u8; 32], Millis)>,
+    /// When the live token ends.
+    pub expires_at: Millis,
 }
 
 impl Family {

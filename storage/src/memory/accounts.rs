@@ -16,10 +16,10 @@ use crate::{
 
 #[derive(Default)]
 pub(super) struct Records {
-    users: HashMap<UserId, User>,
-    handles: HashMap<String, UserId>,
+    pub(super) users: HashMap<UserId, User>,
+    pub(super) handles: HashMap<String, UserId>,
     keys: BTreeMap<(Millis, String), SigningKey>,
-    sessions: HashMap<SessionId, Session>,
+    pub(super) sessions: HashMap<SessionId, Session>,
     sessions_of: BTreeSet<(UserId, Millis, SessionId)>,
 }
 

@@ -157,7 +157,7 @@ impl Conversation {
     }
 
     fn extend(&mut self, events: Vec<Event>) -> Result<(), Error> {
-        check_post_no(self.head.post_no, events.iter().map(|event| (event.body.is_post(), event.post_no)))?;
+        check_post_no(self.head.post_no, events.iter().map(|event| (event.body.kind() == 0, event.post_no)))?;
         for event in events {
             assert_eq!(event.seq, self.head.seq.next(), "G3: a gap");
             let at = self.head.at.max(event.at);

@@ -16,7 +16,7 @@ const SWEEP_MIN: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Secrets {
-    families: HashMap<SessionId, Family>,
+    pub(super) families: HashMap<SessionId, Family>,
     tickets: HashMap<[u8; 32], Ticket>,
     revocations: HashMap<SessionId, Revocation>,
 }

@@ -16,7 +16,7 @@ use crate::{
 const USER: &str =
     "SELECT id, username, display_name, email, password_hash, created_at, banned_at, deleted_at FROM users";
 
-fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
         id: UserId(row.get(0)?),
         username: row.get(1)?,
@@ -159,10 +159,10 @@ impl Accounts for Sqlite {
     }
 }
 
-const SESSION: &str =
+pub(super) const SESSION: &str =
     "SELECT id, user, device, device_name, generation, created_at, last_seen_at, expires_at, revoked_at FROM sessions";
 
-fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
     let device: Option<String> = row.get(2)?;
     let malformed =
         |e: &'static str| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, e.into());

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use protocol::{Millis, SessionId, UserId};
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{
     Sqlite,
@@ -15,6 +15,19 @@ use crate::{
     Error,
     tokens::{Family, Rate, Rotated, Rotation, SWEEP_AFTER_MS, Ticket, Tokens},
 };
+
+pub(super) const FAMILY: &str =
+    "SELECT generation, hash, predecessor_hash, rotated_at, expires_at FROM families WHERE session = ?1";
+
+pub(super) fn family(row: &Row<'_>) -> rusqlite::Result<Family> {
+    let predecessor: Option<[u8; 32]> = row.get(2)?;
+    Ok(Family {
+        generation: number(row, 0)?,
+        hash: row.get(1)?,
+        predecessor: predecessor.map(|hash| number(row, 3).map(|at| (hash, Millis(at)))).transpose()?,
+        expires_at: Millis(number(row, 4)?),
+    })
+}
 
 #[async_trait]
 impl Tokens for Sqlite {
@@ -37,21 +50,7 @@ impl Tokens for Sqlite {
                  (SELECT session FROM families WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
             change(connection, sweep, [int(rotation.now.0)])?;
             let id = rotation.family.0;
-            let stored = row(
-                connection,
-                "SELECT generation, hash, predecessor_hash, rotated_at, expires_at FROM families WHERE session = ?1",
-                [id],
-                |row| {
-                    let predecessor: Option<[u8; 32]> = row.get(2)?;
-                    let predecessor = predecessor.map(|hash| Ok((hash, Millis(number(row, 3)?)))).transpose();
-                    Ok(Family {
-                        generation: number(row, 0)?,
-                        hash: row.get(1)?,
-                        predecessor: predecessor.map_err(|e: rusqlite::Error| e)?,
-                        expires_at: Millis(number(row, 4)?),
-                    })
-                },
-            )?;
+            let stored = row(connection, FAMILY, [id], family)?;
             let Some(mut family) = stored else { return Ok(Rotated::Unknown) };
             let verdict = family.rotate(&rotation);
             match verdict {

@@ -1,0 +1,117 @@
+//! Everything of a store into a file. Reads page by page and keeps of a conversation no more than a page and who was ever
+//! in it. Whoever calls sees to it that nobody writes meanwhile.
+
+use std::{collections::BTreeSet, path::Path};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use protocol::{Body, ConversationId, Event, Millis, Seq, UserId};
+
+use super::{
+    Counts, MoveError,
+    file::{Line, Writer},
+    patiently,
+};
+use crate::{
+    Error, Store,
+    accounts::Session,
+    inventory::{Page, Place},
+    log::{Lane, Range},
+};
+
+/// Small reads made at once.
+const AT_ONCE: usize = 32;
+/// Events read at once.
+const EVENTS: usize = 500;
+
+/// Writes everything to a file that must not be there yet. Only this user may read it: it holds password hashes and
+/// sealed keys, and every word that was said.
+///
+/// # Errors
+/// [`MoveError`]: there is no file then.
+pub async fn export(store: &Store, path: &Path, now: Millis) -> Result<Counts, MoveError> {
+    let mut out = Writer::begin(path, now)?;
+    let keys = patiently(|| store.accounts.signing_keys()).await;
+    for key in keys.map_err(MoveError::store("cannot read the signing keys"))? {
+        out.line(&Line::SigningKey(key))?;
+    }
+    let mut from = Some(Place::default());
+    while let Some(place) = from {
+        let page = page("users", || store.inventory.users(&place)).await?;
+        for account in page.items {
+            out.line(&Line::User { handle: account.handle, row: account.user })?;
+        }
+        from = page.next;
+    }
+    let mut from = Some(Place::default());
+    while let Some(place) = from {
+        let page = page("sessions", || store.inventory.sessions(&place)).await?;
+        for line in sessions(store, page.items, now).await? {
+            out.line(&line)?;
+        }
+        from = page.next;
+    }
+    let mut from = Some(Place::default());
+    while let Some(place) = from {
+        let page = page("conversations", || store.inventory.conversations(&place)).await?;
+        for c in page.items {
+            conversation(store, c, &mut out).await?;
+        }
+        from = page.next;
+    }
+    if out.counts.users + out.counts.conversations == 0 {
+        return Err(MoveError::Empty);
+    }
+    out.end()
+}
+
+async fn page<T, F>(what: &str, read: impl Fn() -> F) -> Result<Page<T>, MoveError>
+where
+    F: Future<Output = Result<Page<T>, Error>>,
+{
+    patiently(read).await.map_err(MoveError::store(format!("cannot read the {what}")))
+}
+
+/// Sessions with their families; one that has ended helps nobody.
+async fn sessions(store: &Store, sessions: Vec<Session>, now: Millis) -> Result<Vec<Line>, MoveError> {
+    let whole = |row: Session| async move {
+        let family = patiently(|| store.families.family(row.id)).await?;
+        let family = family.filter(|family| family.expires_at > now).map(Into::into);
+        Ok(Line::Session { row, family })
+    };
+    let lines = stream::iter(sessions).map(whole).buffered(AT_ONCE).try_collect().await;
+    lines.map_err(MoveError::store("cannot read the refresh families"))
+}
+
+async fn conversation(store: &Store, c: ConversationId, out: &mut Writer) -> Result<(), MoveError> {
+    out.line(&Line::Conversation { c })?;
+    let mut after = Seq(0);
+    let mut members = BTreeSet::new();
+    loop {
+        let range = Range { after, before: None, lane: Lane::Both, limit: EVENTS, newest: false };
+        let events = patiently(|| store.log.read(c, range)).await;
+        let events = events.map_err(MoveError::store(format!("cannot read the log of {c}")))?;
+        let Some(last) = events.last() else { break };
+        after = last.seq;
+        for event in events {
+            members.extend(entered(&event));
+            out.line(&Line::Event { c, row: event })?;
+        }
+    }
+    let row = |user| async move { patiently(|| store.directory.member(c, user)).await };
+    let mut rows = stream::iter(members).map(row).buffered(AT_ONCE);
+    while let Some(row) = rows.next().await {
+        if let Some(row) = row.map_err(MoveError::store(format!("cannot read the members of {c}")))? {
+            out.line(&Line::Member { c, row })?;
+        }
+    }
+    Ok(())
+}
+
+/// Who becomes a member by an event.
+fn entered(event: &Event) -> &[UserId] {
+    match &event.body {
+        Body::Create(create) => &create.members,
+        Body::Join(join) => &join.users,
+        _ => &[],
+    }
+}

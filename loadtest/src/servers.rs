@@ -1,4 +1,5 @@
-//! Real stores for tests: where `loadtest/servers` put them, statements by hand, and keyspaces that end with their test.
+//! Real stores for tests: where `loadtest/servers` put them, statements by hand, and keyspaces and prefixes that
+//! end with their test.
 //! Never used by the commands. Panics where a test would: without its server a test has failed.
 
 use std::{
@@ -112,6 +113,32 @@ impl Drop for Keyspace {
         // What cannot be dropped now is swept by the next test.
         let _ = self.server.run(&format!("DROP KEYSPACE IF EXISTS {}", self.name));
     }
+}
+
+/// A prefix of keys in Redis that nobody else uses; they are dropped with this.
+#[derive(Debug)]
+pub struct Prefix {
+    /// The server.
+    pub url: String,
+    /// What the keys begin with, or hold.
+    pub name: String,
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        let script = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 'OK'";
+        let _ = tell_redis(&self.url, &["EVAL", script, "0", &format!("*{}*", self.name)]);
+    }
+}
+
+/// One command on a connection of its own; the answer is waited for and not read.
+fn tell_redis(url: &str, words: &[&str]) -> Result<()> {
+    let node = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
+    let mut tcp = TcpStream::connect(node)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    let said: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    write!(tcp, "*{}\r\n{said}", words.len())?;
+    tcp.read_exact(&mut [0])
 }
 
 const ERROR: u8 = 0x00;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use loadtest::Node;
-use support::{PATIENCE, get, http, node, post, starter};
+use support::{PATIENCE, Place, get, http, node, post, starter};
 
 mod support;
 
@@ -89,8 +89,8 @@ fn status_is_for_people_and_programs_and_drain_ends_the_process() {
 
 #[test]
 fn a_killed_node_comes_back_with_its_name_its_accounts_and_their_tokens() {
-    let (starter, _dir) = starter();
-    let mut node = starter.set("storage.backend", "sqlite").start().unwrap();
+    let place = Place::new();
+    let mut node = place.starter(&[("storage.backend", "sqlite")]).start().unwrap();
     let name = |node: &Node| ask(node, &["status", "-o", "json"], "").1;
     let name = |node: &Node| serde_json::from_str::<serde_json::Value>(&name(node)).unwrap()["node"].clone();
     let before = name(&node);

@@ -12,27 +12,26 @@ use hyper::Method;
 use loadtest::{Node, Rest, Starter, Target, rest::Call, socket::Upgrade};
 use serde_json::{Value, json};
 
-use crate::wire::Wire;
+use crate::{support::Place, wire::Wire};
 
 /// What everybody here signs in with.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-/// A node in a directory of its own. Gone when the last test that uses it is.
+/// A node in a place of its own. Gone when the last test that uses it is.
 pub(crate) struct House {
     node: Mutex<Node>,
     /// `http://host:port` of the clients' side.
     pub(crate) url: String,
-    dir: tempfile::TempDir,
+    place: Place,
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_starling");
-
-fn starter(data_dir: &Path, set: &[(&str, &str)]) -> Starter {
-    let no_rates = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
-    let starter =
-        no_rates.iter().fold(Starter::new(BINARY, data_dir), |starter, key| starter.set(&format!("limits.{key}"), 0));
-    set.iter().fold(starter, |starter, (key, value)| starter.set(key, value))
-}
+const NO_RATES: [(&str, &str); 5] = [
+    ("limits.send_per_s", "0"),
+    ("limits.rest_per_min", "0"),
+    ("limits.login_per_min", "0"),
+    ("limits.register_per_min", "0"),
+    ("limits.handshakes_per_s", "0"),
+];
 
 /// A directory that no busy disk slows down: nothing here is about the disk, and what takes two seconds is refused.
 fn in_memory() -> tempfile::TempDir {
@@ -41,7 +40,7 @@ fn in_memory() -> tempfile::TempDir {
 }
 
 impl House {
-    /// Starts a node of one's own: SQLite, no rates, and these keys.
+    /// Starts a node of one's own: no rates, and these keys.
     pub(crate) fn start(set: &[(&str, &str)]) -> Arc<House> {
         House::with(set, Ok)
     }
@@ -52,10 +51,10 @@ impl House {
     }
 
     fn with(set: &[(&str, &str)], ports: impl Fn(Starter) -> std::io::Result<Starter>) -> Arc<House> {
-        let dir = in_memory();
-        let node = ports(starter(&dir.path().join("data"), set)).unwrap().start().unwrap();
+        let place = Place::of(in_memory());
+        let node = ports(place.starter(&[&NO_RATES, set].concat())).unwrap().start().unwrap();
         let url = node.client.clone();
-        Arc::new(House { node: Mutex::new(node), url, dir })
+        Arc::new(House { node: Mutex::new(node), url, place })
     }
 
     /// The node that tests share as long as any of them runs.
@@ -96,14 +95,14 @@ impl House {
     pub(crate) fn crash_into(&self, set: &[(&str, &str)]) {
         let mut node = self.node.lock().unwrap();
         node.kill();
-        let starter = starter(&self.dir.path().join("data"), set).set("listen.client", self.address());
+        let starter = self.place.starter(&[&NO_RATES, set].concat()).set("listen.client", self.address());
         *node = starter.start().unwrap();
     }
 
     /// Runs `starling` with these arguments against the running node and answers what it printed.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let admin = format!("listen.admin={}", self.node.lock().unwrap().admin_address());
-        let mut command = std::process::Command::new(BINARY);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_starling"));
         let output = command.args(arguments).args(["--config", "/dev/null", "--set", &admin]).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()

@@ -10,21 +10,24 @@ use std::{
 use loadtest::{Node, Starter};
 use serde_json::Value;
 
+mod place;
+
+pub(crate) use place::Place;
+
 /// Ten times what is promised, for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A node's starter and the directory it keeps things in.
-pub(crate) fn starter() -> (Starter, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let starter = Starter::new(env!("CARGO_BIN_EXE_starling"), dir.path().join("data"));
-    (starter.set("storage.backend", "memory"), dir)
+/// A node's starter and the place it keeps things in.
+pub(crate) fn starter() -> (Starter, Place) {
+    let place = Place::new();
+    (place.starter(&[("storage.backend", "memory")]), place)
 }
 
 /// A running node with these keys.
-pub(crate) fn node(set: &[(&str, &str)]) -> (Node, tempfile::TempDir) {
-    let (starter, dir) = starter();
+pub(crate) fn node(set: &[(&str, &str)]) -> (Node, Place) {
+    let (starter, place) = starter();
     let starter = set.iter().fold(starter, |starter, (key, value)| starter.set(key, value));
-    (starter.start().unwrap(), dir)
+    (starter.start().unwrap(), place)
 }
 
 /// An answer.

@@ -11,7 +11,7 @@ use loadtest::{Device, Rest, client::Failed, crowd, rest::Call};
 use protocol::{Code, ConversationId, push, request::Verb, rest};
 use serde::de::IgnoredAny;
 
-use crate::rig::{PATIENCE, Part, Rig, judge, post, starter_in};
+use crate::rig::{PATIENCE, Part, Rig, judge, post, starter};
 
 const HOUR: i64 = 3600;
 
@@ -57,13 +57,13 @@ async fn may(rest: &Rest, token: &str) -> Result<(), loadtest::RestFailed> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_set_back_by_an_hour_and_put_right_again_moves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Clock(dir.path().join("faketime"));
+    let limits = [("limits.send_per_s", "5"), ("limits.send_burst", "10"), ("auth.access_ttl_s", "900")];
+    let (starter, place) = starter(&limits);
+    let clock = Clock(place.path().join("faketime"));
     clock.set(0);
     let Some(through) = clock.wear() else { return };
     let through: Vec<&str> = through.iter().map(String::as_str).collect();
-    let limits = [("limits.send_per_s", "5"), ("limits.send_burst", "10"), ("auth.access_ttl_s", "900")];
-    let mut rig = Rig::of(starter_in(dir.path(), &limits).through(&through), dir);
+    let mut rig = Rig::of(starter.through(&through), place);
     let people = rig.people(2).await;
     let c = rig.group(&people).await;
     let devices = [rig.device(&people[0], 0, rig.target()).await, rig.device(&people[1], 0, rig.target()).await];

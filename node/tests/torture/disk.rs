@@ -13,7 +13,7 @@ use loadtest::{Device, client::Failed, crowd, readback::read_log};
 use protocol::{Code, ConversationId, push, request::Verb};
 
 use crate::{
-    rig::{PATIENCE, Part, Rig, judge, post, starter_in},
+    rig::{PATIENCE, Part, Rig, judge, post, starter},
     support,
 };
 
@@ -73,11 +73,11 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_a_full_disk_refuses_loses_nothing_and_is_left_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path(), "16m") else { return };
+    let (starter, place) = starter(&[]);
+    let Some(disk) = SmallDisk::mount(place.path(), "16m") else { return };
     let enter = disk.enter();
-    let starter = starter_in(dir.path(), &[]).through(&enter.each_ref().map(String::as_str));
-    let mut rig = Rig::of(starter, dir);
+    let starter = starter.through(&enter.each_ref().map(String::as_str));
+    let mut rig = Rig::of(starter, place);
     let people = rig.people(2).await;
     let c = rig.group(&people).await;
     let devices = [rig.device(&people[0], 0, rig.target()).await, rig.device(&people[1], 0, rig.target()).await];

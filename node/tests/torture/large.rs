@@ -51,9 +51,9 @@ async fn silent(data: &std::path::Path, n: usize) -> Vec<UserId> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_members_of_one_group() {
-    let (starter, dir) = starter(&[]);
-    let absent = silent(&dir.path().join("data"), MEMBERS - CONNECTED).await;
-    let mut rig = Rig::of(starter, dir);
+    let (starter, place) = starter(&[]);
+    let absent = silent(&place.data(), MEMBERS - CONNECTED).await;
+    let mut rig = Rig::of(starter, place);
     let people = rig.people(CONNECTED + 1).await;
     let (outsider, people) = people.split_last().unwrap();
     let owner = &people[0].tokens.access_token;

@@ -18,7 +18,7 @@ use loadtest::{
 };
 use protocol::{ClientId, ConversationId, Kind, Post, UserId, request::Send, rest};
 
-use crate::support;
+use crate::support::{self, Place};
 
 /// Ten times the longest promise, for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,30 +34,25 @@ pub(crate) struct Rig {
     pub(crate) clock: RunClock,
     recorders: Mutex<Vec<Recorder>>,
     records: Vec<Record>,
-    _dir: tempfile::TempDir,
+    _place: Place,
 }
 
-/// A node's starter without limits on how often somebody may do something, and the directory it keeps things in.
-pub(crate) fn starter(set: &[(&str, &str)]) -> (Starter, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let starter = starter_in(dir.path(), set);
-    (starter, dir)
-}
-
-pub(crate) fn starter_in(dir: &Path, set: &[(&str, &str)]) -> Starter {
-    let starter = Starter::new(env!("CARGO_BIN_EXE_starling"), dir.join("data")).keeping_ports().unwrap();
+/// A node's starter without limits on how often somebody may do something, and the place it keeps things in.
+pub(crate) fn starter(set: &[(&str, &str)]) -> (Starter, Place) {
+    let place = Place::new();
     let unlimited = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
-    let starter = unlimited.iter().fold(starter, |starter, key| starter.set(&format!("limits.{key}"), 0));
-    set.iter().fold(starter, |starter, (key, value)| starter.set(key, value))
+    let unlimited = unlimited.map(|key| format!("limits.{key}"));
+    let keys = unlimited.iter().map(|key| (key.as_str(), "0")).chain(set.iter().copied()).collect::<Vec<_>>();
+    (place.starter(&keys).keeping_ports().unwrap(), place)
 }
 
 impl Rig {
     pub(crate) fn start(set: &[(&str, &str)]) -> Rig {
-        let (starter, dir) = starter(set);
-        Rig::of(starter, dir)
+        let (starter, place) = starter(set);
+        Rig::of(starter, place)
     }
 
-    pub(crate) fn of(starter: Starter, dir: tempfile::TempDir) -> Rig {
+    pub(crate) fn of(starter: Starter, place: Place) -> Rig {
         let node = starter.start().unwrap();
         let rest = Rest::new(&Target::new(&node.client, None).unwrap()).unwrap();
         Rig {
@@ -67,7 +62,7 @@ impl Rig {
             clock: RunClock::start(),
             recorders: Mutex::default(),
             records: Vec::new(),
-            _dir: dir,
+            _place: place,
         }
     }
 

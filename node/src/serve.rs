@@ -125,7 +125,7 @@ async fn open_store(config: &Config, data: &DataDir) -> Result<storage::Store, F
         "memory" => storage::History::Memory,
         _ => storage::History::Sqlite { dir: data.path().to_owned() },
     };
-    let opened = storage::Store::connect(&storage::Settings { history }).await;
+    let opened = storage::Store::connect(&storage::Settings { history, tokens: storage::TokenStore::Embedded }).await;
     opened.map_err(|error| Failure::Failed(error.to_string()))
 }
 

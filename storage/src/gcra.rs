@@ -1,5 +1,5 @@
-//! Rate limits in memory, for the embedded token store. Bounded: under more busy keys than it holds, the idlest are
-//! forgotten. Losing it all resets limits and nothing else, so none of it is durable.
+//! Rate limits in memory, for the embedded token store and for whoever cannot reach another one. Bounded: under more busy
+//! keys than it holds, the idlest are forgotten. Losing it all resets limits and nothing else, so none of it is durable.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,33 @@ use crate::tokens::Rate;
 /// Keys held at most; about 100 bytes each.
 const KEYS_MAX: usize = 65_536;
 
+/// One demand on a bucket, in microseconds.
+pub(crate) struct Demand {
+    pub(crate) now_us: u64,
+    /// One more every so often.
+    pub(crate) interval_us: u64,
+    /// So far ahead of its time a bucket may be.
+    pub(crate) burst_us: u64,
+}
+
+impl Demand {
+    pub(crate) fn new(rate: Rate, now: Millis) -> Demand {
+        let interval_us = (rate.period_ms.saturating_mul(1000) / u64::from(rate.count.max(1))).max(1);
+        let burst_us = interval_us.saturating_mul(u64::from(rate.burst.max(1)) - 1);
+        Demand { now_us: now.0.saturating_mul(1000), interval_us, burst_us }
+    }
+}
+
 /// Buckets by key: the time, in microseconds, at which each is full again.
-#[derive(Default)]
-pub(crate) struct Buckets {
+#[derive(Debug, Default)]
+pub struct Buckets {
     full_at: HashMap<Box<str>, u64>,
 }
 
 impl Buckets {
     /// Takes one. Otherwise: how many milliseconds to wait.
-    pub(crate) fn take(&mut self, key: &str, rate: Rate, now: Millis) -> Result<(), u64> {
-        let now_us = now.0.saturating_mul(1000);
-        let interval_us = (rate.period_ms.saturating_mul(1000) / u64::from(rate.count.max(1))).max(1);
-        let burst_us = interval_us.saturating_mul(u64::from(rate.burst.max(1)) - 1);
+    pub fn take(&mut self, key: &str, rate: Rate, now: Millis) -> Result<(), u64> {
+        let Demand { now_us, interval_us, burst_us } = Demand::new(rate, now);
         let stored = self.full_at.get_mut(key);
         let full_at = stored.as_deref().copied().unwrap_or(0).max(now_us);
         if full_at - now_us > burst_us {

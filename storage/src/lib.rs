@@ -6,13 +6,14 @@ mod derive;
 pub mod directory;
 pub mod error;
 pub mod fence;
-mod gcra;
+pub mod gcra;
 pub mod health;
 pub mod inventory;
 pub mod log;
 pub mod memory;
 mod meters;
 pub mod moving;
+pub mod redis;
 mod sqlite;
 pub mod tokens;
 
@@ -52,6 +53,8 @@ pub struct Store {
 pub struct Settings {
     /// Conversations and accounts.
     pub history: History,
+    /// Tokens and limits.
+    pub tokens: TokenStore,
 }
 
 /// Where conversations and accounts are kept.
@@ -64,6 +67,15 @@ pub enum History {
     },
     /// Nowhere: everything is gone when the process ends.
     Memory,
+}
+
+/// Where tokens and limits are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenStore {
+    /// Beside conversations and accounts.
+    Embedded,
+    /// On a server that all nodes share.
+    Redis(redis::Settings),
 }
 
 /// Why a store cannot be opened. One line each: what, why, and what to do.
@@ -127,6 +139,24 @@ pub enum OpenError {
         /// The migration that differs.
         file: &'static str,
     },
+    /// The servers are away, or do not answer in time.
+    #[error("cannot reach {store}: {reason}; start it, or check the addresses")]
+    Unreachable {
+        /// Which, and where.
+        store: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The servers answer, and it cannot work with them as they are.
+    #[error("cannot use {store}: {reason}; {remedy}")]
+    Unusable {
+        /// Which, and where.
+        store: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Anything else.
     #[error("cannot open the database {}: {reason}; check the disk, then try again", path.display())]
     Database {
@@ -137,13 +167,32 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether trying again later may do, without anybody changing anything here. All other errors are for good.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, OpenError::Unreachable { .. })
+    }
+}
+
 impl Store {
     /// Opens a store. Install a metrics recorder before: the store keeps its handles.
     ///
     /// # Errors
-    /// [`OpenError`]: nothing was changed, and trying again without a remedy fails again.
+    /// [`OpenError`]: unless it [is transient](OpenError::is_transient), trying again without a remedy fails again.
     pub async fn connect(settings: &Settings) -> Result<Store, OpenError> {
-        match &settings.history {
+        let redis = match &settings.tokens {
+            TokenStore::Embedded => None,
+            TokenStore::Redis(settings) => Some(redis::open(settings).await?),
+        };
+        let store = Store::connect_history(&settings.history).await?;
+        Ok(match redis {
+            Some(redis) => Store { tokens: redis.clone(), families: redis, ..store },
+            None => store,
+        })
+    }
+
+    async fn connect_history(history: &History) -> Result<Store, OpenError> {
+        match history {
             History::Sqlite { dir } => {
                 let (dir, path) = (dir.clone(), dir.clone());
                 let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&dir)).await;

@@ -4,7 +4,7 @@ use crate::common::{each_of_tokens, user};
 use protocol::{Millis, SessionId};
 use storage::{
     Store,
-    tokens::{Rate, Rotated, Rotation, Ticket},
+    tokens::{Family, Rate, Rotated, Rotation, Ticket},
 };
 
 const FAMILY: SessionId = SessionId([1; 16]);
@@ -94,6 +94,26 @@ async fn g14_a_rotation_carried_out_late_ends_nothing() {
         assert_eq!(rotate(&store, 2, hash(2), 2000).await, Rotated::Rotated);
         assert_eq!(rotate(&store, 1, hash(1), 900).await, Rotated::Unknown);
         assert_eq!(rotate(&store, 3, hash(3), 3000).await, Rotated::Rotated);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_family_moves_house_as_it_stands() {
+    // Far in the future: who moves families tells no time.
+    let expires_at = Millis(4_000_000_000_000);
+    each_of_tokens(async |store| {
+        assert_eq!(store.families.family(FAMILY).await.unwrap(), None);
+        let first = Family { generation: 1, hash: hash(1), predecessor: None, expires_at };
+        let later = Family { generation: 7, hash: hash(7), predecessor: Some((hash(6), Millis(1000))), expires_at };
+        for family in [first, later] {
+            store.families.put_family(FAMILY, &family).await.unwrap();
+            assert_eq!(store.families.family(FAMILY).await.unwrap(), Some(family));
+        }
+        assert_eq!(rotate(&store, 6, hash(6), 1100).await, Rotated::Again);
+        assert_eq!(rotate(&store, 7, hash(7), 1100).await, Rotated::Rotated);
+        let stands = store.families.family(FAMILY).await.unwrap().unwrap();
+        assert_eq!((stands.generation, stands.hash, stands.predecessor), (8, hash(8), Some((hash(7), Millis(1100)))));
     })
     .await;
 }

@@ -27,6 +27,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "thiserror",
             "tokio",
             "tracing",
+            "uuid",
         ],
     ),
     (

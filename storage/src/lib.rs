@@ -2,12 +2,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accounts;
+pub mod cql;
 mod derive;
 pub mod directory;
 pub mod error;
 pub mod fence;
 pub mod gcra;
 pub mod health;
+pub mod inspect;
 pub mod inventory;
 pub mod log;
 pub mod memory;

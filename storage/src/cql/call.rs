@@ -1,0 +1,210 @@
+//! Sending statements: within the deadline, within a bound, and with an outcome that says whether it happened. Never sends a
+//! conditional statement twice.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use protocol::limits::STORE_DEADLINE_MS;
+use scylla::{
+    deserialize::row::DeserializeRow,
+    errors::ExecutionError,
+    response::{PagingState, query_result::QueryResult},
+    serialize::{batch::BatchValues, row::SerializeRow},
+    statement::batch::{Batch, BatchStatement, BatchType},
+    value::{CqlValue, Row},
+};
+use tokio::{sync::SemaphorePermit, time::timeout};
+
+use super::{
+    Cql, errors,
+    statements::{Conditional, Read, Write},
+};
+use crate::Error;
+
+/// Statements under way at once. Beyond it a call is turned away at once: at 300 ms a statement, which is slow, this is
+/// 13,000 a second, and what waits costs memory and helps nobody.
+pub(super) const IN_FLIGHT_MAX: usize = 4096;
+/// A plain write is sent again at once if the first coordinator failed it.
+const ATTEMPTS: usize = 2;
+
+/// What a conditional statement answered.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Whether the condition held, and everything was written.
+    pub(super) applied: bool,
+    names: Vec<String>,
+    rows: Vec<Row>,
+}
+
+impl Verdict {
+    /// What stood in a column. ScyllaDB always tells, Cassandra only if the condition did not hold.
+    pub(super) fn get(&self, column: &str) -> Option<&CqlValue> {
+        let place = self.names.iter().position(|name| name == column)?;
+        self.rows.iter().find_map(|row| row.columns.get(place)?.as_ref())
+    }
+}
+
+impl Cql {
+    /// A call of a face that only reads: ends in time, counts its error.
+    pub(super) async fn reading<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let late = || Err(Error::Refused(format!("the store took more than {STORE_DEADLINE_MS} ms")));
+        let outcome = timeout(Duration::from_millis(STORE_DEADLINE_MS), call).await;
+        self.meters.count(outcome.unwrap_or_else(|_| late()))
+    }
+
+    /// A call of a face that writes: ends in time, counts its error.
+    pub(super) async fn writing<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let late = || Err(Error::Unknown(format!("the store took more than {STORE_DEADLINE_MS} ms")));
+        let outcome = timeout(Duration::from_millis(STORE_DEADLINE_MS), call).await;
+        let outcome = outcome.unwrap_or_else(|_| late());
+        if matches!(outcome, Err(Error::Refused(_) | Error::Unknown(_))) {
+            self.failing.store(true, Ordering::Relaxed);
+        }
+        self.meters.count(outcome)
+    }
+
+    /// All rows, page after page.
+    pub(super) async fn rows<R>(&self, Read(statement): &Read, values: impl SerializeRow) -> Result<Vec<R>, Error>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        let _permit = self.admit()?;
+        let mut rows = Vec::new();
+        let mut state = PagingState::start();
+        loop {
+            let page = self.session.execute_single_page(statement, &values, state).await;
+            let (page, next) = page.map_err(|error| errors::of_a_read(&error))?;
+            let page = page.into_rows_result().map_err(unreadable)?;
+            for row in page.rows::<R>().map_err(unreadable)? {
+                rows.push(row.map_err(unreadable)?);
+            }
+            match next.into_paging_control_flow() {
+                std::ops::ControlFlow::Continue(next) => state = next,
+                std::ops::ControlFlow::Break(()) => return Ok(rows),
+            }
+        }
+    }
+
+    /// The first row.
+    pub(super) async fn row<R>(&self, statement: &Read, values: impl SerializeRow) -> Result<Option<R>, Error>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        Ok(self.rows(statement, values).await?.into_iter().next())
+    }
+
+    /// Writes; twice, if the first coordinator fails.
+    pub(super) async fn write(&self, Write(statement): &Write, values: impl SerializeRow) -> Result<(), Error> {
+        let _permit = self.admit()?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let mut failure = None;
+        for _ in 0..ATTEMPTS {
+            match self.session.execute_unpaged(statement, &values).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_last(&mut failure, &error) => break,
+                Err(_) => {}
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Writes rows of one partition together, or of several for fewer round trips; twice, if the first coordinator fails.
+    /// The first statement carries the partition key.
+    pub(super) async fn write_batch(
+        &self, statements: impl IntoIterator<Item = &Write>, values: impl BatchValues,
+    ) -> Result<(), Error> {
+        let _permit = self.admit()?;
+        let batch = self.batch(statements.into_iter().map(|Write(statement)| statement.clone().into()), true);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let mut failure = None;
+        for _ in 0..ATTEMPTS {
+            match self.session.batch(&batch, &values).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_last(&mut failure, &error) => break,
+                Err(_) => {}
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Writes if the condition holds.
+    pub(super) async fn conditional(
+        &self, Conditional(statement): &Conditional, values: impl SerializeRow,
+    ) -> Result<Verdict, Error> {
+        let _permit = self.admit()?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.session.execute_unpaged(statement, values).await;
+        verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
+    }
+
+    /// Writes rows of one partition if the conditions hold, all or none.
+    #[expect(dead_code, reason = "for the log, which comes next")]
+    pub(super) async fn conditional_batch(
+        &self, statements: impl IntoIterator<Item = &Conditional>, values: impl BatchValues,
+    ) -> Result<Verdict, Error> {
+        let _permit = self.admit()?;
+        let batch = self.batch(statements.into_iter().map(|Conditional(statement)| statement.clone().into()), false);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.session.batch(&batch, values).await;
+        verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
+    }
+
+    fn batch(&self, statements: impl Iterator<Item = BatchStatement>, idempotent: bool) -> Batch {
+        // The driver's default is a logged one: two more writes for nothing.
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.collect());
+        let profile = if idempotent { &self.profiles.write } else { &self.profiles.conditional };
+        batch.set_execution_profile_handle(Some(profile.clone()));
+        batch.set_is_idempotent(idempotent);
+        batch
+    }
+
+    /// Turned away at once: no connection, or too much under way already.
+    fn admit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        if !super::connect::is_connected(&self.session) {
+            return Err(Error::Refused("no connection to a server".into()));
+        }
+        self.in_flight.try_acquire().map_err(|_| {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            Error::Refused(format!("{IN_FLIGHT_MAX} statements are under way"))
+        })
+    }
+}
+
+/// What a call that has written something already makes of the failure of a later step: not "nothing was done".
+pub(super) fn half_done(error: Error) -> Error {
+    match error {
+        Error::Refused(why) => Error::Unknown(why),
+        other => other,
+    }
+}
+
+/// Notes that an attempt at a plain write failed; true: another is not worth it. What an earlier attempt may have done, a
+/// later one's refusal does not undo.
+fn is_last(failure: &mut Option<Error>, error: &ExecutionError) -> bool {
+    if !matches!(failure, Some(Error::Unknown(_))) {
+        *failure = Some(errors::of_a_write(error));
+    }
+    !errors::is_worth_another_try(error)
+}
+
+/// Reads the answer to a conditional statement.
+pub(super) fn verdict(result: QueryResult) -> Result<Verdict, Error> {
+    let result = result.into_rows_result().map_err(unclear)?;
+    let names: Vec<String> = result.column_specs().iter().map(|column| column.name().to_owned()).collect();
+    let rows = result.rows::<Row>().map_err(unclear)?.collect::<Result<Vec<_>, _>>().map_err(unclear)?;
+    let mut verdict = Verdict { applied: false, names, rows };
+    // Sought by name: ScyllaDB and Cassandra answer with other columns around it.
+    match verdict.get("[applied]") {
+        Some(CqlValue::Boolean(applied)) => verdict.applied = *applied,
+        _ => return Err(unclear("the answer does not say whether it was applied")),
+    }
+    Ok(verdict)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Corrupt(error.to_string())
+}
+
+/// The server did something, and it cannot be read what.
+fn unclear(error: impl std::fmt::Display) -> Error {
+    Error::Unknown(error.to_string())
+}

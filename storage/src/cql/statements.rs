@@ -1,0 +1,83 @@
+//! Statements, each prepared once, when the store is opened. Their kind says how they are sent: a conditional one is never
+//! sent twice, whatever the caller forgets.
+
+use scylla::{client::session::Session, statement::prepared::PreparedStatement};
+
+use super::{Settings, connect::Profiles, errors};
+use crate::OpenError;
+
+/// Rows of one page. A server may answer with fewer, and with more to come.
+const PAGE_ROWS: i32 = 1000;
+
+/// Reads rows of one partition, page by page.
+pub(super) struct Read(pub(super) PreparedStatement);
+
+/// Writes what may be written twice: every cell carries its own stamp, or is always written alike.
+pub(super) struct Write(pub(super) PreparedStatement);
+
+/// Writes if a condition holds.
+pub(super) struct Conditional(pub(super) PreparedStatement);
+
+/// What statements are prepared with.
+pub(super) struct Preparer<'a> {
+    pub(super) session: &'a Session,
+    pub(super) profiles: &'a Profiles,
+    pub(super) settings: &'a Settings,
+}
+
+/// `ks.` in a text stands for the configured keyspace.
+pub(super) fn qualify(text: &str, keyspace: &str) -> String {
+    text.replace(" ks.", &format!(" {keyspace}."))
+}
+
+impl Preparer<'_> {
+    async fn prepare(&self, text: &str) -> Result<PreparedStatement, OpenError> {
+        let prepared = self.session.prepare(qualify(text, &self.settings.keyspace)).await;
+        prepared.map_err(|error| errors::of_a_statement(self.settings, "cannot prepare a statement", &error.into()))
+    }
+}
+
+impl Read {
+    pub(super) async fn prepare(with: &Preparer<'_>, text: &str) -> Result<Read, OpenError> {
+        let mut prepared = with.prepare(text).await?;
+        prepared.set_execution_profile_handle(Some(with.profiles.read.clone()));
+        prepared.set_page_size(PAGE_ROWS);
+        prepared.set_is_idempotent(true);
+        Ok(Read(prepared))
+    }
+}
+
+impl Write {
+    pub(super) async fn prepare(with: &Preparer<'_>, text: &str) -> Result<Write, OpenError> {
+        let mut prepared = with.prepare(text).await?;
+        prepared.set_execution_profile_handle(Some(with.profiles.write.clone()));
+        prepared.set_is_idempotent(true);
+        Ok(Write(prepared))
+    }
+}
+
+impl Conditional {
+    pub(super) async fn prepare(with: &Preparer<'_>, text: &str) -> Result<Conditional, OpenError> {
+        let mut prepared = with.prepare(text).await?;
+        prepared.set_execution_profile_handle(Some(with.profiles.conditional.clone()));
+        prepared.set_is_idempotent(false);
+        Ok(Conditional(prepared))
+    }
+}
+
+/// The statements of one feature: `statements! { Read one = "…"; Write other = "…"; }` makes a struct `Statements` with a
+/// field for each, and `Statements::prepare`.
+macro_rules! statements {
+    ($($kind:ident $name:ident = $text:expr;)+) => {
+        pub(super) struct Statements { $($name: $crate::cql::statements::$kind,)+ }
+
+        impl Statements {
+            pub(super) async fn prepare(
+                with: &$crate::cql::statements::Preparer<'_>,
+            ) -> Result<Statements, $crate::OpenError> {
+                Ok(Statements { $($name: $crate::cql::statements::$kind::prepare(with, $text).await?,)+ })
+            }
+        }
+    };
+}
+pub(super) use statements;

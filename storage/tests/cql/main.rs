@@ -1,0 +1,6 @@
+//! What only servers can show: opening, migrating, refusing. Every test has a keyspace of its own.
+#![allow(clippy::unwrap_used)]
+
+mod keyspace;
+mod migrations;
+mod refusals;

@@ -1,32 +1,24 @@
 //! A keyspace for one test, on the server that `make test` starts.
-#![allow(clippy::disallowed_methods, reason = "tests are told by the environment where the server is")]
 
 use std::{
-    env, panic, process,
+    panic, process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use loadtest::servers;
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use storage::cql::{Replication, Settings};
-
-/// Where the server is.
-pub(crate) fn server() -> String {
-    env::var("STARLING_TEST_CQL").unwrap_or_else(|_| {
-        panic!(
-            "STARLING_TEST_CQL is not set: run `make test`, or start servers with `make servers` and set what it prints"
-        )
-    })
-}
 
 /// Settings for a keyspace that nobody else uses, and that is not there yet.
 pub(crate) fn settings() -> Settings {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let no = NEXT.fetch_add(1, Ordering::Relaxed);
+    let server = servers::Cql::started();
     Settings {
-        nodes: vec![server()],
+        nodes: vec![server.node],
         keyspace: format!("opening_{}_{no}", process::id()),
-        username: None,
-        password: None,
+        username: server.username,
+        password: server.password,
         replication: Replication::Everywhere(1),
         datacenter: None,
         tls_ca: None,
@@ -35,7 +27,13 @@ pub(crate) fn settings() -> Settings {
 
 /// An operator's own session.
 pub(crate) async fn operator() -> Session {
-    SessionBuilder::new().known_node(server()).build().await.unwrap()
+    let server = servers::Cql::started();
+    let builder = SessionBuilder::new().known_node(&server.node);
+    let builder = match (&server.username, &server.password) {
+        (Some(username), Some(password)) => builder.user(username, password),
+        _ => builder,
+    };
+    builder.build().await.unwrap()
 }
 
 /// Runs a test and drops its keyspace, whatever became of it.

@@ -1,5 +1,5 @@
 //! What only servers can show: opening, migrating, refusing. Every test has a keyspace of its own.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod keyspace;
 mod migrations;

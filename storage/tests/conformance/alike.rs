@@ -1,7 +1,7 @@
-//! Random calls, once on SQLite and once on the model: both must answer the same.
+//! Random calls, once on a store and once on the model: both must answer the same.
 
-use crate::common::{cid, conversation, events, incarnation, user};
-use proptest::prelude::*;
+use crate::common::{cid, conversation, events, ids, incarnation, stores, user};
+use proptest::{prelude::*, test_runner::TestRunner};
 use protocol::{Body, Event, Kind, Role, Seq, event as body, push::Marks};
 use storage::{
     Store,
@@ -195,18 +195,25 @@ fn say(what: &What) -> (u8, Body, Option<u8>) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_calls_are_answered_alike(steps in proptest::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let sqlite = Owner { store: Store::open_sqlite(dir.path()).unwrap() };
-        let memory = Owner { store: Store::memory() };
+/// Random calls on a store and on the model.
+fn answers_like_memory(kind: stores::Kind, cases: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (store, _place) = runtime.block_on(stores::open(kind));
+    let tried = Owner { store };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&proptest::collection::vec(step(), 1..60), |steps| {
+        ids::refresh();
+        let model = Owner { store: Store::memory() };
         for step in &steps {
-            let (expected, found) = runtime.block_on(async { (memory.take(step).await, sqlite.take(step).await) });
+            let (expected, found) = runtime.block_on(async { (model.take(step).await, tried.take(step).await) });
             prop_assert_eq!(expected, found, "{:?}", step);
         }
-    }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failed| panic!("{kind:?}: {failed}"));
+}
+
+#[test]
+fn random_calls_are_answered_alike_by_sqlite() {
+    answers_like_memory(stores::Kind::Sqlite, 40);
 }

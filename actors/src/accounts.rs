@@ -4,9 +4,11 @@
 
 mod access;
 mod keys;
+mod limits;
 mod names;
 mod passwords;
 mod profile;
+mod revocations;
 mod secrets;
 mod sessions;
 mod signin;
@@ -17,7 +19,7 @@ use std::{future::Future, net::IpAddr, sync::Arc};
 use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
 
 use self::{
-    access::Refusal, keys::Keys, passwords::Passwords, secrets::Secrets, sessions::Revoked, slowdown::Slowdown,
+    access::Refusal, keys::Keys, passwords::Passwords, revocations::Revoked, secrets::Secrets, slowdown::Slowdown,
 };
 use crate::{Settings, World, settings::Auth};
 
@@ -76,7 +78,9 @@ impl Accounts {
             on_end,
         };
         inner.load_revoked().await?;
-        Ok(Accounts(Arc::new(inner)))
+        let inner = Arc::new(inner);
+        revocations::watch(&inner);
+        Ok(Accounts(inner))
     }
 
     /// Makes a user and signs them in.

@@ -1,57 +1,14 @@
 //! Sessions: begun, listed, ended. The durable row is the word that counts; everything else follows from it.
 //! Never proves who somebody is (see `signin`).
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-};
-
 use protocol::{Code, DeviceId, Error, Millis, SessionId, UserId, close::CloseCode, rest};
-use storage::{
-    Store,
-    accounts::{Session, User},
-};
-use tokio::time::Duration;
+use storage::accounts::{Session, User};
 
 use super::{
     Caller, Inner, failed,
     keys::millis,
     secrets::{RefreshToken, hash},
 };
-
-/// How long a clock that ran ahead may be set back without a revocation having been forgotten meanwhile.
-const CLOCK_SLACK_MS: u64 = 2 * 60 * 60 * 1000;
-/// Between two tries to tell the token store of a revocation.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
-
-/// Sessions whose access tokens are void although they have not ended yet.
-#[derive(Default)]
-pub(super) struct Revoked {
-    of: RwLock<Recent>,
-}
-
-#[derive(Default)]
-struct Recent {
-    sessions: HashMap<SessionId, Millis>,
-    swept_at: Millis,
-}
-
-impl Revoked {
-    /// True if nothing of the session may be accepted.
-    pub(super) fn has(&self, session: SessionId) -> bool {
-        self.of.read().unwrap_or_else(PoisonError::into_inner).sessions.contains_key(&session)
-    }
-
-    /// `keep_ms`: how long revocations matter; those that do not any more are dropped now and then.
-    fn add(&self, session: SessionId, now: Millis, keep_ms: u64) {
-        let mut recent = self.of.write().unwrap_or_else(PoisonError::into_inner);
-        if now.0 >= recent.swept_at.0 + 60_000 {
-            recent.swept_at = now;
-            recent.sessions.retain(|_, at| at.0 + keep_ms > now.0);
-        }
-        recent.sessions.insert(session, now);
-    }
-}
 
 /// A row that begins a session was not written because the user changed since the password was checked.
 pub(super) enum Begun {
@@ -62,16 +19,6 @@ pub(super) enum Begun {
 }
 
 impl Inner {
-    /// Reads the revocations that still matter, at start.
-    pub(super) async fn load_revoked(&self) -> Result<(), storage::Error> {
-        let now = self.world.clock.wall();
-        let since = Millis(now.0.saturating_sub(self.revocation_ms()));
-        for session in self.world.store.tokens.revoked(since, now).await? {
-            self.revoked.add(session, now, self.revocation_ms());
-        }
-        Ok(())
-    }
-
     /// Begins a session of a user whose password was right, and ends those it replaces: the one of the same device, and
     /// what the policy or the cap does not allow beside it.
     pub(super) async fn begin(
@@ -132,21 +79,6 @@ impl Inner {
         self.world.store.sessions.revoke(session, now).await.map_err(failed)?;
         self.finish_end(session, now, code).await;
         Ok(())
-    }
-
-    /// What follows from a revoked row. Doing it again changes nothing.
-    pub(super) async fn finish_end(&self, session: SessionId, at: Millis, code: CloseCode) {
-        // Nothing waits for the token store: the row is written, so the session is over, and this node says so at once.
-        self.revoked.add(session, self.world.clock.wall(), self.revocation_ms());
-        (self.on_end)(session, code);
-        let until = Millis(at.0 + self.revocation_ms());
-        if let Err(error) = self.world.store.tokens.revoke(session, at, until).await {
-            // Other nodes, and this one after a restart, must still learn that the session's access tokens are void:
-            // until these end by themselves.
-            tracing::warn!(%error, "cannot note a revoked session in the token store; trying on");
-            let tries = millis(self.auth.access_ttl) / millis(TELL_AGAIN);
-            tokio::spawn(tell_again(self.world.store.clone(), session, at, until, tries));
-        }
     }
 
     /// Ends all sessions of a user but one.
@@ -212,18 +144,5 @@ impl Inner {
     /// Sign-ins, bans and the like of one user happen one after the other.
     pub(super) fn door(&self, user: UserId) -> &tokio::sync::Mutex<()> {
         &self.doors[usize::from(user.0[15]) % self.doors.len()]
-    }
-
-    fn revocation_ms(&self) -> u64 {
-        millis(self.auth.access_ttl) + CLOCK_SLACK_MS
-    }
-}
-
-async fn tell_again(store: Store, session: SessionId, at: Millis, until: Millis, tries: u64) {
-    for _ in 0..tries {
-        tokio::time::sleep(TELL_AGAIN).await;
-        if store.tokens.revoke(session, at, until).await.is_ok() {
-            return;
-        }
     }
 }

@@ -81,7 +81,7 @@ impl Inner {
             let stored = user.as_ref().map(|user| user.password_hash.clone());
             let checked = self.passwords.check(&body.password, stored).await?;
             let Some(user) = user.filter(|_| checked != Checked::Wrong) else {
-                self.slowdown.failed(attempt).await?;
+                self.slowdown.failed(attempt).await;
                 return Err(Error::new(Code::Unauthenticated, "wrong username or password"));
             };
             if user.banned_at.is_some() {
@@ -189,7 +189,7 @@ impl Inner {
         let user = self.own_row(caller).await?;
         let attempt = self.slowdown.attempt(&caller.user.to_string(), from)?;
         if self.passwords.check(&body.old, Some(user.password_hash.clone())).await? == Checked::Wrong {
-            self.slowdown.failed(attempt).await?;
+            self.slowdown.failed(attempt).await;
             return Err(Error::field("old", "old is not your password"));
         }
         self.slowdown.succeeded(&attempt);

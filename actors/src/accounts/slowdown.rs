@@ -1,5 +1,5 @@
-//! Limits on guessing and on requests. The buckets are in the store; what a caller who failed too often must wait is
-//! kept here.
+//! Limits on guessing and on requests. The buckets are in `limits`; what a caller who failed too often must wait is kept
+//! here.
 //!
 //! Only failed sign-ins count, and an attempt is refused unseen only because of failures *from the same address*:
 //! 1. an address that failed more than `login_per_min` waits, whatever accounts it tried;
@@ -16,12 +16,13 @@ use std::{
 };
 
 use protocol::{Code, Error, Millis};
-use storage::tokens::Rate;
 
-use super::{failed, secrets::hash};
-use crate::{Caller, World, settings::Limits};
+use super::{
+    limits::{Alone, Limits, MINUTE_MS},
+    secrets::hash,
+};
+use crate::{Caller, World, settings};
 
-const MINUTE_MS: u64 = 60_000;
 /// The longest wait, and how long a run of failures is remembered after it.
 const WAIT_MS_MAX: u64 = 10 * MINUTE_MS;
 
@@ -49,6 +50,7 @@ struct Waits {
 /// Rates of sign-ins, registrations and requests.
 pub(super) struct Slowdown {
     world: World,
+    rates: settings::Limits,
     limits: Limits,
     waits: Mutex<Waits>,
 }
@@ -60,8 +62,8 @@ pub(super) struct Attempt {
 }
 
 impl Slowdown {
-    pub(super) fn new(world: World, limits: Limits) -> Slowdown {
-        Slowdown { world, limits, waits: Mutex::default() }
+    pub(super) fn new(world: World, rates: settings::Limits) -> Slowdown {
+        Slowdown { limits: Limits::new(world.clone()), world, rates, waits: Mutex::default() }
     }
 
     /// Refuses the attempt if its address has to wait. `account`: anything that names it, existing or not.
@@ -78,24 +80,24 @@ impl Slowdown {
     }
 
     /// The attempt failed.
-    pub(super) async fn failed(&self, attempt: Attempt) -> Result<(), Error> {
-        let per_min = self.limits.login_per_min;
+    pub(super) async fn failed(&self, attempt: Attempt) {
+        let per_min = self.rates.login_per_min;
         if per_min == 0 {
-            return Ok(());
+            return;
         }
         let step_ms = MINUTE_MS.div_ceil(u64::from(per_min));
         let now = self.world.clock.wall();
-        if let Err(after_ms) = self.take(&format!("login:a:{}", attempt.from), per_min).await? {
+        if let Err(after_ms) = self.limits.take(&format!("login:a:{}", attempt.from), per_min, Alone::Stricter).await {
             // Attempts that ran side by side each pay, so that asking in parallel gains nothing.
             self.wait(Who::Address(attempt.from), now, |wait| {
                 (wait.until.0.max(now.0) - now.0) + after_ms.max(step_ms)
             });
         }
         let account = uuid::Uuid::from_slice(&attempt.account[..16]).unwrap_or_default();
-        if self.take(&format!("login:u:{}", account.simple()), per_min).await?.is_err() {
+        let bucket = format!("login:u:{}", account.simple());
+        if self.limits.take(&bucket, per_min, Alone::Stricter).await.is_err() {
             self.wait(Who::Pair(attempt.account, attempt.from), now, |wait| (wait.last_ms * 2).max(step_ms));
         }
-        Ok(())
     }
 
     /// The attempt succeeded: its address is trusted with this account again.
@@ -106,29 +108,22 @@ impl Slowdown {
 
     /// One registration from an address.
     pub(super) async fn register(&self, from: IpAddr) -> Result<(), Error> {
-        self.take_or_refuse("register", &network(from).to_string(), self.limits.register_per_min).await
+        let from = network(from).to_string();
+        self.take_or_refuse("register", &from, self.rates.register_per_min, Alone::Stricter).await
     }
 
     /// One request of a session, or of an address where nobody is signed in.
     pub(super) async fn request(&self, caller: Option<&Caller>, from: IpAddr) -> Result<(), Error> {
         let who = caller.map_or_else(|| network(from).to_string(), |caller| caller.session.to_string());
-        match self.take_or_refuse("rest", &who, self.limits.rest_per_min).await {
-            Err(error) if error.code == Code::RateLimited => Err(error),
-            // A store that cannot count must not stop what it is not needed for.
-            _ => Ok(()),
-        }
+        self.take_or_refuse("rest", &who, self.rates.rest_per_min, Alone::AsEver).await
     }
 
-    async fn take_or_refuse(&self, scope: &'static str, who: &str, per_min: u32) -> Result<(), Error> {
+    async fn take_or_refuse(&self, scope: &'static str, who: &str, per_min: u32, alone: Alone) -> Result<(), Error> {
         if per_min == 0 {
             return Ok(());
         }
-        self.take(&format!("{scope}:{who}"), per_min).await?.map_err(|after_ms| limited(scope, after_ms))
-    }
-
-    async fn take(&self, key: &str, per_min: u32) -> Result<Result<(), u64>, Error> {
-        let rate = Rate { count: per_min, period_ms: MINUTE_MS, burst: per_min };
-        self.world.store.tokens.take(key, rate, self.world.clock.wall()).await.map_err(failed)
+        let taken = self.limits.take(&format!("{scope}:{who}"), per_min, alone).await;
+        taken.map_err(|after_ms| limited(scope, after_ms))
     }
 
     fn wait(&self, who: Who, now: Millis, ms: impl FnOnce(Wait) -> u64) {

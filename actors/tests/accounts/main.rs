@@ -5,6 +5,8 @@ extern crate starling_actors as actors;
 
 mod faults;
 mod keys;
+mod losses;
+mod outages;
 mod rig;
 mod sessions;
 mod signin;

@@ -14,7 +14,7 @@ use actors::{
     settings::{Auth, Limits, Secret},
 };
 use protocol::{Code, Error, Incarnation, Millis, SessionId, close::CloseCode, rest};
-use storage::Store;
+use storage::{History, Store, TokenStore, redis};
 use tokio::time::Instant;
 
 use crate::faults::{Faults, faulty};
@@ -68,11 +68,28 @@ pub(crate) struct Rig {
     dir: Option<tempfile::TempDir>,
 }
 
-/// One rig per store.
-pub(crate) async fn rigs(settings: Settings) -> [Rig; 2] {
+/// One rig per token store.
+pub(crate) async fn rigs(settings: Settings) -> [Rig; 3] {
     let dir = tempfile::tempdir().unwrap();
     let sqlite = Store::open_sqlite(dir.path()).unwrap();
-    [memory_rig(settings.clone()).await, Rig::new(sqlite, Some(dir), settings).await]
+    [
+        memory_rig(settings.clone()).await,
+        Rig::new(sqlite, Some(dir), settings.clone()).await,
+        redis_rig(settings, &loadtest::servers::redis_url(), &new_prefix()).await,
+    ]
+}
+
+/// Tokens on the Redis at `url` under keys that begin with `prefix`, all else in memory.
+pub(crate) async fn redis_rig(settings: Settings, url: &str, prefix: &str) -> Rig {
+    let tokens = redis::Settings { url: url.to_owned(), tls_ca: None, prefix: prefix.to_owned() };
+    let stores = storage::Settings { history: History::Memory, tokens: TokenStore::Redis(tokens) };
+    Rig::new(Store::connect(&stores).await.unwrap(), None, settings).await
+}
+
+/// One that no other test has. What is kept under it goes by itself.
+pub(crate) fn new_prefix() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// For tests that pause the runtime's time: a store with threads would be timed out by it.

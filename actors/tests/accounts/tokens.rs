@@ -142,10 +142,10 @@ async fn an_access_token_ends_and_a_refresh_mends_it() {
 
 #[tokio::test]
 async fn tokens_of_another_issuer_or_secret_are_refused() {
-    let [here, _] = rigs(settings()).await;
+    let [here, ..] = rigs(settings()).await;
     let mut elsewhere = settings();
     elsewhere.auth.issuer = "elsewhere".to_owned();
-    let [other_issuer, _] = rigs(elsewhere).await;
+    let [other_issuer, ..] = rigs(elsewhere).await;
     // The same seed makes the same keys, so only the issuer differs.
     let token = other_issuer.register("grace").await.tokens.access_token;
     assert_eq!(here.accounts.keys(), other_issuer.accounts.keys());
@@ -153,7 +153,7 @@ async fn tokens_of_another_issuer_or_secret_are_refused() {
 
     let mut elsewhere = settings();
     elsewhere.auth.secret = actors::settings::Secret([6; 32]);
-    let [other_secret, _] = rigs(elsewhere).await;
+    let [other_secret, ..] = rigs(elsewhere).await;
     let token = other_secret.register("grace").await.tokens.refresh_token;
     assert_eq!(here.refresh(&token).await.unwrap_err().code, Code::Unauthenticated);
 }

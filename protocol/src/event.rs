@@ -184,9 +184,9 @@ impl Body {
         }
     }
 
-    /// True for posts (lane 0 of the log), false for every other event (lane 1).
+    /// True for posts (lane 0 of the log, and counted), those of a later release included; false for every other event.
     pub fn is_post(&self) -> bool {
-        matches!(self, Body::Post(_))
+        self.kind() == 0
     }
 
     /// True if the event changes who may do what.

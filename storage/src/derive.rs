@@ -54,14 +54,16 @@ pub(crate) fn changes(events: &[Event]) -> Vec<Change> {
     changes
 }
 
-/// A sender's posts of one batch raise one mark once.
+/// A sender's posts raise one mark once, but for those before and after a change of members: they may be one only then.
 fn read(changes: &mut Vec<Change>, by: UserId, at: Seq, number: u64) {
-    for change in changes.iter_mut() {
-        if let Change::Read { user, seq, post_no } = change
-            && *user == by
-        {
-            (*seq, *post_no) = (at, number);
-            return;
+    for change in changes.iter_mut().rev() {
+        match change {
+            Change::Read { user, seq, post_no } if *user == by => {
+                (*seq, *post_no) = (at, number);
+                return;
+            }
+            Change::Read { .. } => {}
+            _ => break,
         }
     }
     changes.push(Change::Read { user: by, seq: at, post_no: number });
@@ -113,6 +115,15 @@ mod tests {
         let post = |seq, post_no, by| event(seq, post_no, by, Body::Post(Post::default()));
         let read = |by, seq, post_no| Change::Read { user: user(by), seq: Seq(seq), post_no };
         assert_eq!(changes(&[post(5, 1, 1), post(6, 2, 2), post(7, 3, 1)]), [read(1, 7, 3), read(2, 6, 2)]);
+    }
+
+    #[test]
+    fn who_joins_between_two_posts_has_read_the_second() {
+        let post = |seq, post_no| event(seq, post_no, 3, Body::Post(Post::default()));
+        let join = event(6, 1, 1, Body::Join(event::Join { users: vec![user(3)] }));
+        let read = |seq, post_no| Change::Read { user: user(3), seq: Seq(seq), post_no };
+        let enter = Change::Enter { user: user(3), role: Role::Member, seq: Seq(6), post_no: 1 };
+        assert_eq!(changes(&[post(5, 1), join, post(7, 2)]), [read(5, 1), enter, read(7, 2)]);
     }
 
     #[test]

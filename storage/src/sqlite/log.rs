@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::{
     Sqlite,
     job::Fail,
-    row::{EVENT, Stored, change, int, kind_code, number, role_code, row, rows},
+    row::{EVENT, Stored, change, int, number, row, rows},
 };
 use crate::{
-    Error,
+    Error, codes,
     derive::{Change, changes},
     log::{Appended, Claimed, Created, Head, Known, Lane, Log, Range, Standing, Tenancy, check, check_post_no},
 };
@@ -123,7 +123,7 @@ fn create(
         connection,
         "INSERT INTO conversations (id, epoch, owner, seq, post_no, at, kind, title, pair_a, pair_b, members, created_at)
          VALUES (?1, 1, ?2, 0, 0, 0, ?3, ?4, ?5, ?6, 0, ?7) ON CONFLICT (id) DO NOTHING",
-        params![c.0, owner.0, kind_code(*kind), title, a, b, int(created_at.0)],
+        params![c.0, owner.0, codes::of_kind(*kind), title, a, b, int(created_at.0)],
     )?;
     if begun == 0 {
         return Ok(Created::Exists);
@@ -219,7 +219,7 @@ fn apply(connection: &Connection, no: i64, follows: &Change) -> Result<i64, Fail
                  ON CONFLICT (conversation, user) DO UPDATE SET role = ?3, joined_seq = ?4, left_seq = NULL,
                      read = max(read, ?4), delivered = max(delivered, ?4), read_post = max(read_post, ?5)
                  WHERE left_seq IS NOT NULL",
-                params![no, user.0, role_code(role), int(seq.0), int(post_no)],
+                params![no, user.0, codes::of_role(role), int(seq.0), int(post_no)],
             )?;
             Ok(entered as i64)
         }
@@ -228,7 +228,7 @@ fn apply(connection: &Connection, no: i64, follows: &Change) -> Result<i64, Fail
             Ok(-(left as i64))
         }
         Change::Role { user, role, .. } => {
-            change(connection, ROLE, params![no, user.0, role_code(role)])?;
+            change(connection, ROLE, params![no, user.0, codes::of_role(role)])?;
             Ok(0)
         }
         Change::Read { user, seq, post_no } => {

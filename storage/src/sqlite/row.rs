@@ -4,7 +4,7 @@ use protocol::{Body, ClientId, Event, EventId, Kind, Millis, Role, Seq, UserId};
 use rusqlite::{Row, types::Type};
 
 use super::job::Fail;
-use crate::Error;
+use crate::{Error, codes};
 
 /// SQLite's integers are signed. Seqs, numbers and times stay below 2^53; beyond the end counts as the end.
 pub(super) fn int(n: u64) -> i64 {
@@ -16,38 +16,14 @@ pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(n).map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(e)))
 }
 
-pub(super) fn kind_code(kind: Kind) -> i64 {
-    match kind {
-        Kind::Direct => 0,
-        Kind::Group => 1,
-        Kind::Channel => 2,
-    }
-}
-
 pub(super) fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<Kind> {
-    match row.get(column)? {
-        0_i64 => Ok(Kind::Direct),
-        1 => Ok(Kind::Group),
-        2 => Ok(Kind::Channel),
-        other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
-    }
-}
-
-pub(super) fn role_code(role: Role) -> i64 {
-    match role {
-        Role::Member => 0,
-        Role::Admin => 1,
-        Role::Owner => 2,
-    }
+    let code = row.get(column)?;
+    codes::kind(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, code))
 }
 
 pub(super) fn role(row: &Row<'_>, column: usize) -> rusqlite::Result<Role> {
-    match row.get(column)? {
-        0_i64 => Ok(Role::Member),
-        1 => Ok(Role::Admin),
-        2 => Ok(Role::Owner),
-        other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
-    }
+    let code = row.get(column)?;
+    codes::role(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, code))
 }
 
 /// An event as it is stored: encoded and decoded by the caller's thread, never by the writer.
@@ -81,8 +57,8 @@ impl Stored {
         }
     }
 
-    pub(super) fn lane(&self) -> i64 {
-        i64::from(self.kind != 0)
+    pub(super) fn lane(&self) -> u8 {
+        codes::lane(self.kind)
     }
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Stored> {

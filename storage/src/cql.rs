@@ -5,10 +5,20 @@
 mod accounts;
 mod call;
 mod connect;
+mod directory;
 mod errors;
+mod events;
+mod follow;
 mod health;
+mod log;
+mod marks;
+mod members;
 mod migrations;
+mod partition;
+mod places;
 mod product;
+mod read;
+mod roster;
 mod schema;
 mod sessions;
 mod settings;
@@ -34,6 +44,16 @@ pub struct Cql {
     accounts: accounts::Statements,
     sessions: sessions::Statements,
     health: health::Statements,
+    partition: partition::Statements,
+    log: log::Statements,
+    read: read::Statements,
+    follow: follow::Statements,
+    members: members::Statements,
+    directory: directory::Statements,
+    marks: marks::Statements,
+    places: places::Places,
+    /// So many members a conversation may have; new ones are divided for it.
+    members_max: usize,
     /// One permit for each statement under way.
     in_flight: Semaphore,
     /// Statements turned away because too many were.
@@ -61,6 +81,15 @@ impl Cql {
             accounts: accounts::Statements::prepare(&with).await?,
             sessions: sessions::Statements::prepare(&with).await?,
             health: health::Statements::prepare(&with).await?,
+            partition: partition::Statements::prepare(&with).await?,
+            log: log::Statements::prepare(&with).await?,
+            read: read::Statements::prepare(&with).await?,
+            follow: follow::Statements::prepare(&with).await?,
+            members: members::Statements::prepare(&with).await?,
+            directory: directory::Statements::prepare(&with).await?,
+            marks: marks::Statements::prepare(&with).await?,
+            places: places::Places::default(),
+            members_max: settings.members_max,
             session,
             profiles,
             in_flight: Semaphore::new(call::IN_FLIGHT_MAX),

@@ -137,7 +137,6 @@ impl Cql {
     }
 
     /// Writes rows of one partition if the conditions hold, all or none.
-    #[expect(dead_code, reason = "for the log, which comes next")]
     pub(super) async fn conditional_batch(
         &self, statements: impl IntoIterator<Item = &Conditional>, values: impl BatchValues,
     ) -> Result<Verdict, Error> {

@@ -47,6 +47,8 @@ pub(super) struct Profiles {
     pub(super) write: ExecutionProfileHandle,
     /// Sent once, and judged serially.
     pub(super) conditional: ExecutionProfileHandle,
+    /// For reads that must see what conditional writes have under way.
+    pub(super) serial_read: Consistency,
 }
 
 impl Profiles {
@@ -76,6 +78,7 @@ impl Profiles {
             read: profile(Arc::new(DefaultRetryPolicy::new())),
             write: profile(Arc::new(FallthroughRetryPolicy::new())),
             conditional: profile(Arc::new(FallthroughRetryPolicy::new())),
+            serial_read: if local { Consistency::LocalSerial } else { Consistency::Serial },
         }
     }
 }

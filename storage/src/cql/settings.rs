@@ -20,6 +20,9 @@ pub struct Settings {
     pub datacenter: Option<String>,
     /// Set: TLS, with certificates that this authority (PEM) issued for the servers' addresses.
     pub tls_ca: Option<PathBuf>,
+    /// Members that a conversation may have. Each 10,000 of them are a partition; a conversation keeps those it was made
+    /// with.
+    pub members_max: usize,
 }
 
 impl fmt::Debug for Settings {
@@ -32,6 +35,7 @@ impl fmt::Debug for Settings {
             .field("replication", &self.replication)
             .field("datacenter", &self.datacenter)
             .field("tls_ca", &self.tls_ca)
+            .field("members_max", &self.members_max)
             .finish()
     }
 }
@@ -179,6 +183,7 @@ mod tests {
             replication: Replication::Everywhere(3),
             datacenter: None,
             tls_ca: None,
+            members_max: 10_000,
         };
         assert!(!format!("{settings:?} {settings}").contains("secret"));
     }

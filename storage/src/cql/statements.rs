@@ -12,6 +12,9 @@ const PAGE_ROWS: i32 = 1000;
 /// Reads rows of one partition, page by page.
 pub(super) struct Read(pub(super) PreparedStatement);
 
+/// Reads after completing what conditional writes have under way there: what it finds is the last word.
+pub(super) struct Serial(pub(super) Read);
+
 /// Writes what may be written twice: every cell carries its own stamp, or is always written alike.
 pub(super) struct Write(pub(super) PreparedStatement);
 
@@ -47,6 +50,14 @@ impl Read {
     }
 }
 
+impl Serial {
+    pub(super) async fn prepare(with: &Preparer<'_>, text: &str) -> Result<Serial, OpenError> {
+        let Read(mut prepared) = Read::prepare(with, text).await?;
+        prepared.set_consistency(with.profiles.serial_read);
+        Ok(Serial(Read(prepared)))
+    }
+}
+
 impl Write {
     pub(super) async fn prepare(with: &Preparer<'_>, text: &str) -> Result<Write, OpenError> {
         let mut prepared = with.prepare(text).await?;
@@ -69,7 +80,7 @@ impl Conditional {
 /// field for each, and `Statements::prepare`.
 macro_rules! statements {
     ($($kind:ident $name:ident = $text:expr;)+) => {
-        pub(super) struct Statements { $($name: $crate::cql::statements::$kind,)+ }
+        pub(super) struct Statements { $(pub(super) $name: $crate::cql::statements::$kind,)+ }
 
         impl Statements {
             pub(super) async fn prepare(

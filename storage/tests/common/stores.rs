@@ -1,6 +1,9 @@
 //! The stores that every suite runs on.
 
-use storage::{History, Settings, Store, TokenStore, redis};
+use std::sync::OnceLock;
+
+use loadtest::servers::{Cql, Keyspace};
+use storage::{History, Settings, Store, TokenStore, cql, redis};
 
 use super::ids;
 
@@ -8,11 +11,13 @@ use super::ids;
 pub enum Kind {
     Memory,
     Sqlite,
+    /// All but tokens; those in memory.
+    Cql,
     /// Tokens only; all else in memory.
     Redis,
 }
 
-pub const HISTORIES: [Kind; 2] = [Kind::Memory, Kind::Sqlite];
+pub const HISTORIES: [Kind; 3] = [Kind::Memory, Kind::Sqlite, Kind::Cql];
 pub const TOKENS: [Kind; 3] = [Kind::Memory, Kind::Sqlite, Kind::Redis];
 
 /// Where a store is as long as it is used: dropped after it.
@@ -28,6 +33,7 @@ pub async fn open(kind: Kind) -> (Store, Place) {
             let dir = tempfile::tempdir().unwrap();
             (Store::open_sqlite(dir.path()).unwrap(), Place { dir: Some(dir) })
         }
+        Kind::Cql => (on_cql().await, Place::default()),
         Kind::Redis => (on_redis(&loadtest::servers::redis_url()).await, Place::default()),
     }
 }
@@ -41,4 +47,32 @@ pub fn redis_settings(url: &str) -> redis::Settings {
 async fn on_redis(url: &str) -> Store {
     let tokens = TokenStore::Redis(redis_settings(url));
     Store::connect(&Settings { history: History::Memory, tokens }).await.unwrap()
+}
+
+/// In one keyspace for all tests of a process: tables take longer to make than most tests to run. The next process drops it.
+pub fn cql_settings() -> cql::Settings {
+    static KEYSPACE: OnceLock<Keyspace> = OnceLock::new();
+    let Keyspace { server, name } = KEYSPACE.get_or_init(|| Cql::started().keyspace());
+    cql::Settings {
+        nodes: vec![server.node.clone()],
+        keyspace: name.clone(),
+        username: server.username.clone(),
+        password: server.password.clone(),
+        replication: cql::Replication::Everywhere(1),
+        datacenter: None,
+        tls_ca: None,
+        members_max: 10_000,
+    }
+}
+
+async fn on_cql() -> Store {
+    let cql = cql::Cql::open(&cql_settings()).await.unwrap();
+    Store {
+        log: cql.clone(),
+        directory: cql.clone(),
+        accounts: cql.clone(),
+        sessions: cql.clone(),
+        health: cql,
+        ..Store::memory()
+    }
 }

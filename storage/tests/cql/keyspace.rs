@@ -22,6 +22,7 @@ pub(crate) fn settings() -> Settings {
         replication: Replication::Everywhere(1),
         datacenter: None,
         tls_ca: None,
+        members_max: 10_000,
     }
 }
 

@@ -1,0 +1,195 @@
+//! Runs of a log, lane by lane and bucket by bucket. What is read while it is being written may show an event before the one
+//! it follows: nothing above such a hole is answered.
+
+use protocol::{ConversationId, Event, Seq};
+
+use super::{
+    Cql,
+    events::{self, Stored},
+    log::column,
+    statements::{Read, statements},
+    values::{bigint, number, uuid},
+};
+use crate::{
+    Error,
+    fence::Bucket,
+    log::{Lane, Range},
+};
+
+statements! {
+    Read newest = &format!("SELECT {} FROM ks.conversation_log
+        WHERE conversation_id = ? AND bucket = ? AND lane = ? AND seq > ? AND seq < ? LIMIT ?", events::COLUMNS);
+    Read oldest = &format!("SELECT {} FROM ks.conversation_log
+        WHERE conversation_id = ? AND bucket = ? AND lane = ? AND seq > ? AND seq < ?
+        ORDER BY lane DESC, seq ASC LIMIT ?", events::COLUMNS);
+}
+
+/// Events of one bucket, in the order they were asked for.
+struct Page {
+    events: Vec<Event>,
+    /// What stood beside them; `None` if there are none.
+    beside: Option<Beside>,
+}
+
+#[derive(Clone, Copy)]
+struct Beside {
+    head: Seq,
+    post_bucket: Option<Bucket>,
+}
+
+/// What of a bucket is wanted; bounds are exclusive.
+#[derive(Clone, Copy)]
+struct Span {
+    lane: Lane,
+    after: Seq,
+    below: Seq,
+    limit: usize,
+    newest: bool,
+}
+
+impl Cql {
+    pub(super) async fn read_range(&self, c: ConversationId, range: Range) -> Result<Vec<Event>, Error> {
+        let Range { after, before, lane, limit, newest } = range;
+        let below = before.unwrap_or(Seq(i64::MAX as u64));
+        if limit == 0 || below <= after.next() {
+            return Ok(Vec::new());
+        }
+        let span = Span { lane, after, below, limit, newest };
+        if newest { self.read_down(c, span).await } else { self.read_up(c, span).await }
+    }
+
+    /// The newest of the span.
+    async fn read_down(&self, c: ConversationId, span: Span) -> Result<Vec<Event>, Error> {
+        let top = Bucket::of(Seq(span.below.0 - 1));
+        let mut bucket = self.hint(c).await?.min(top);
+        let mut page = self.page(c, bucket, span).await?;
+        let is_last = page.beside.is_some_and(|beside| beside.head < bucket.last());
+        if bucket < top && !is_last {
+            let Some(standing) = self.stand(c, bucket).await? else { return Ok(Vec::new()) };
+            let last = Bucket::of(standing.head.seq).min(top);
+            if last != bucket {
+                bucket = last;
+                page = self.page(c, bucket, span).await?;
+            }
+        }
+        let mut found: Vec<Event> = Vec::new();
+        let mut left = span;
+        loop {
+            let exhausted = page.events.len() < left.limit;
+            for event in page.events {
+                if found.last().is_some_and(|newer| misses(span.lane, &event, newer)) {
+                    found.clear();
+                }
+                left.below = event.seq;
+                found.push(event);
+            }
+            left.limit = span.limit - found.len();
+            if left.limit == 0 {
+                break;
+            }
+            if exhausted {
+                let Some(lower) = self.lower(c, bucket, span.lane, page.beside).await? else { break };
+                if lower.last() <= span.after {
+                    break;
+                }
+                bucket = lower;
+            }
+            page = self.page(c, bucket, left).await?;
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The oldest of the span.
+    async fn read_up(&self, c: ConversationId, span: Span) -> Result<Vec<Event>, Error> {
+        let mut bucket = Bucket::of(span.after.next());
+        let mut found: Vec<Event> = Vec::new();
+        let mut left = span;
+        loop {
+            let page = self.page(c, bucket, left).await?;
+            for event in page.events {
+                let hole = match found.last() {
+                    Some(older) => misses(span.lane, older, &event),
+                    None => span.lane == Lane::Both && event.seq != span.after.next(),
+                };
+                if hole {
+                    return Ok(found);
+                }
+                left.after = event.seq;
+                found.push(event);
+            }
+            left.limit = span.limit - found.len();
+            if left.limit == 0 || span.below <= bucket.last().next() {
+                return Ok(found);
+            }
+            let head = match page.beside {
+                Some(beside) => Some(beside.head),
+                None => self.statics(c, bucket).await?.map(|statics| statics.head.seq),
+            };
+            if head.is_none_or(|head| head < bucket.last()) {
+                return Ok(found);
+            }
+            bucket = bucket.next();
+        }
+    }
+
+    /// The bucket to go on in, downwards. Posts pass over those that have none, however many.
+    async fn lower(
+        &self, c: ConversationId, bucket: Bucket, lane: Lane, beside: Option<Beside>,
+    ) -> Result<Option<Bucket>, Error> {
+        match (lane, beside) {
+            (Lane::Posts, Some(beside)) => Ok(beside.post_bucket),
+            (Lane::Posts, None) => Ok(self.statics(c, bucket).await?.and_then(|statics| statics.post_bucket)),
+            (Lane::Events | Lane::Both, _) => Ok(bucket.0.checked_sub(1).map(Bucket)),
+        }
+    }
+
+    async fn page(&self, c: ConversationId, bucket: Bucket, span: Span) -> Result<Page, Error> {
+        match span.lane {
+            Lane::Posts => self.lane(c, bucket, 0, span).await,
+            Lane::Events => self.lane(c, bucket, 1, span).await,
+            Lane::Both => {
+                let (posts, others) = tokio::try_join!(self.lane(c, bucket, 0, span), self.lane(c, bucket, 1, span))?;
+                Ok(merge(posts, others, span))
+            }
+        }
+    }
+
+    async fn lane(&self, c: ConversationId, bucket: Bucket, lane: i8, span: Span) -> Result<Page, Error> {
+        let Ok(place) = column(bucket) else { return Ok(Page { events: Vec::new(), beside: None }) };
+        let limit = i32::try_from(span.limit).unwrap_or(i32::MAX);
+        let key = (uuid(c.0), place, lane, bigint(span.after.0), bigint(span.below.0), limit);
+        let statement: &Read = if span.newest { &self.read.newest } else { &self.read.oldest };
+        let rows = self.rows::<Stored>(statement, key).await?;
+        let beside = rows.first().map(beside).transpose()?;
+        Ok(Page { events: rows.into_iter().map(Stored::into_event).collect::<Result<_, _>>()?, beside })
+    }
+}
+
+fn beside(row: &Stored) -> Result<Beside, Error> {
+    let post_bucket = row.post_bucket.map(|bucket| number("post_bucket", bucket.into()).map(Bucket)).transpose()?;
+    Ok(Beside { head: Seq(number("head_seq", row.head_seq)?), post_bucket })
+}
+
+/// Both lanes as one. Beyond the limit one of them may have been cut off, so nothing beyond it is kept.
+fn merge(posts: Page, others: Page, span: Span) -> Page {
+    let mut events = posts.events;
+    events.extend(others.events);
+    events.sort_unstable_by_key(|event| event.seq);
+    if span.newest {
+        events.reverse();
+    }
+    events.truncate(span.limit);
+    Page { events, beside: posts.beside.or(others.beside) }
+}
+
+/// True if an event of the lane lies between two that were read one after the other. Posts are counted, so both lanes are
+/// numbered without gaps.
+fn misses(lane: Lane, older: &Event, newer: &Event) -> bool {
+    let number = |event: &Event| match lane {
+        Lane::Posts => event.post_no,
+        Lane::Events => event.seq.0 - event.post_no.min(event.seq.0),
+        Lane::Both => event.seq.0,
+    };
+    number(newer) > number(older) + 1
+}

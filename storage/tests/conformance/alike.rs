@@ -217,3 +217,9 @@ fn answers_like_memory(kind: stores::Kind, cases: u32) {
 fn random_calls_are_answered_alike_by_sqlite() {
     answers_like_memory(stores::Kind::Sqlite, 40);
 }
+
+/// Fewer, as each call is answered by a server.
+#[test]
+fn random_calls_are_answered_alike_by_cql() {
+    answers_like_memory(stores::Kind::Cql, 12);
+}

@@ -1,6 +1,9 @@
 //! What only servers can show: opening, migrating, refusing. Every test has a keyspace of its own.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod keyspace;
 mod migrations;
 mod refusals;
+mod unknown;

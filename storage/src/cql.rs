@@ -4,12 +4,15 @@
 
 mod accounts;
 mod call;
+mod clocks;
 mod connect;
 mod directory;
 mod errors;
 mod events;
 mod follow;
 mod health;
+mod inspect;
+mod inventory;
 mod log;
 mod marks;
 mod members;
@@ -20,6 +23,7 @@ mod product;
 mod read;
 mod roster;
 mod schema;
+mod servers;
 mod sessions;
 mod settings;
 mod statements;
@@ -30,17 +34,19 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 
-use scylla::client::session::Session;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
-pub use self::settings::{InvalidReplication, Replication, Settings};
-use self::{connect::Profiles, migrations::Migrations, statements::Preparer};
-use crate::{OpenError, meters::Meters};
+pub use self::{
+    inspect::inspect,
+    settings::{InvalidReplication, Replication, Settings},
+};
+use self::{migrations::Migrations, servers::Servers, statements::Preparer};
+use crate::{OpenError, Store, meters::Meters, redis::Redis};
 
 /// All faces of one keyspace.
 pub struct Cql {
-    session: Session,
-    profiles: Profiles,
+    servers: Arc<Servers>,
     accounts: accounts::Statements,
     sessions: sessions::Statements,
     health: health::Statements,
@@ -54,12 +60,15 @@ pub struct Cql {
     places: places::Places,
     /// So many members a conversation may have; new ones are divided for it.
     members_max: usize,
+    inventory: inventory::Statements,
     /// One permit for each statement under way.
     in_flight: Semaphore,
     /// Statements turned away because too many were.
     turned_away: AtomicU64,
     /// Conditional and plain writes that were sent.
     writes: AtomicU64,
+    /// Whose probes are whose; never used again after this process ended.
+    process: Uuid,
     /// Numbers the probes, each a row of its own.
     probes: AtomicU64,
     /// A write has failed, and none has succeeded since.
@@ -73,10 +82,14 @@ impl Cql {
     /// # Errors
     /// [`OpenError::Unreachable`]: try again later. Any other: somebody has to do something first.
     pub async fn open(settings: &Settings) -> Result<Arc<Cql>, OpenError> {
-        let profiles = Profiles::new(settings);
-        let session = connect::connect(settings, &profiles).await?;
-        Migrations::new(&session, settings, &profiles).apply().await?;
-        let with = Preparer { session: &session, profiles: &profiles, settings };
+        let servers = Arc::new(Servers::connect(settings).await?);
+        Migrations::new(&servers).apply().await?;
+        servers.prove(0).await?;
+        for wrong in clocks::wrong(&clocks::gaps(&servers).await?) {
+            tracing::warn!(store = %settings, "{wrong}");
+        }
+        let session = servers.session();
+        let with = Preparer::new(&session, &servers);
         let cql = Cql {
             accounts: accounts::Statements::prepare(&with).await?,
             sessions: sessions::Statements::prepare(&with).await?,
@@ -90,21 +103,44 @@ impl Cql {
             marks: marks::Statements::prepare(&with).await?,
             places: places::Places::default(),
             members_max: settings.members_max,
-            session,
-            profiles,
+            inventory: inventory::Statements::prepare(&with).await?,
+            process: session.session_id(),
+            servers: servers.clone(),
             in_flight: Semaphore::new(call::IN_FLIGHT_MAX),
             turned_away: AtomicU64::new(0),
             writes: AtomicU64::new(0),
-            probes: AtomicU64::new(0),
+            probes: AtomicU64::new(1),
             failing: AtomicBool::new(false),
             meters: Meters::new("cql"),
         };
-        cql.prove().await.map_err(|error| match error {
-            crate::Error::Corrupt(why) => errors::unusable(settings, &why, "the servers must take conditional writes"),
-            other => errors::unreachable(settings, &format!("a conditional write failed: {other}")),
-        })?;
+        servers.watch();
         Ok(Arc::new(cql))
     }
+}
+
+/// Opens a keyspace beside the server that keeps the tokens.
+pub(crate) async fn open(settings: &Settings, redis: &Arc<Redis>) -> Result<Store, OpenError> {
+    let cql = Cql::open(settings).await?;
+    Ok(Store {
+        log: cql.clone(),
+        directory: cql.clone(),
+        accounts: cql.clone(),
+        sessions: cql.clone(),
+        tokens: redis.clone(),
+        health: cql.clone(),
+        token_health: cql.clone(),
+        inventory: cql,
+        families: redis.clone(),
+    })
+}
+
+/// Why a keyspace alone is not enough.
+pub(crate) fn keeps_no_tokens(settings: &Settings) -> OpenError {
+    errors::unusable(
+        settings,
+        "it keeps no tokens and limits",
+        "set tokens.backend to redis, and tokens.redis.url_file",
+    )
 }
 
 /// What opening the store would do to the keyspace, one line each.
@@ -112,9 +148,7 @@ impl Cql {
 /// # Errors
 /// As [`Cql::open`]; changes nothing.
 pub async fn plan(settings: &Settings) -> Result<Vec<String>, OpenError> {
-    let profiles = Profiles::new(settings);
-    let session = connect::connect(settings, &profiles).await?;
-    Migrations::new(&session, settings, &profiles).plan().await
+    Migrations::new(&Servers::connect(settings).await?).plan().await
 }
 
 /// Does it, and names the files that were applied.
@@ -122,7 +156,5 @@ pub async fn plan(settings: &Settings) -> Result<Vec<String>, OpenError> {
 /// # Errors
 /// As [`Cql::open`].
 pub async fn apply(settings: &Settings) -> Result<Vec<&'static str>, OpenError> {
-    let profiles = Profiles::new(settings);
-    let session = connect::connect(settings, &profiles).await?;
-    Migrations::new(&session, settings, &profiles).apply().await
+    Migrations::new(&Servers::connect(settings).await?).apply().await
 }

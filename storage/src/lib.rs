@@ -68,6 +68,8 @@ pub enum History {
         /// One process at a time may use it.
         dir: PathBuf,
     },
+    /// On servers that all nodes share.
+    Cql(cql::Settings),
     /// Nowhere: everything is gone when the process ends.
     Memory,
 }
@@ -187,22 +189,20 @@ impl Store {
             TokenStore::Embedded => None,
             TokenStore::Redis(settings) => Some(redis::open(settings).await?),
         };
-        let store = Store::connect_history(&settings.history).await?;
+        let store = match (&settings.history, &redis) {
+            (History::Sqlite { dir }, _) => {
+                let (dir, path) = (dir.clone(), dir.clone());
+                let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&dir)).await;
+                opened.unwrap_or_else(|error| Err(OpenError::Database { path, reason: error.to_string() }))?
+            }
+            (History::Cql(settings), Some(redis)) => cql::open(settings, redis).await?,
+            (History::Cql(settings), None) => return Err(cql::keeps_no_tokens(settings)),
+            (History::Memory, _) => Store::memory(),
+        };
         Ok(match redis {
             Some(redis) => Store { tokens: redis.clone(), families: redis, ..store },
             None => store,
         })
-    }
-
-    async fn connect_history(history: &History) -> Result<Store, OpenError> {
-        match history {
-            History::Sqlite { dir } => {
-                let (dir, path) = (dir.clone(), dir.clone());
-                let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&dir)).await;
-                opened.unwrap_or_else(|error| Err(OpenError::Database { path, reason: error.to_string() }))
-            }
-            History::Memory => Ok(Store::memory()),
-        }
     }
 
     /// The embedded store in a directory. Dropping the last clone of its faces closes it.

@@ -46,7 +46,7 @@ statements! {
 type Row = (String, String, Option<String>, CqlTimestamp, Option<CqlTimestamp>, Option<CqlTimestamp>);
 
 impl Cql {
-    async fn read_user(&self, id: UserId) -> Result<Option<User>, Error> {
+    pub(super) async fn read_user(&self, id: UserId) -> Result<Option<User>, Error> {
         let key = (uuid(id.0),);
         let row = self.row::<Row>(&self.accounts.user, key);
         let password = self.row::<(String,)>(&self.accounts.password, key);

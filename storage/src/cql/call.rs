@@ -1,7 +1,7 @@
 //! Sending statements: within the deadline, within a bound, and with an outcome that says whether it happened. Never sends a
 //! conditional statement twice.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
 use protocol::limits::STORE_DEADLINE_MS;
 use scylla::{
@@ -62,25 +62,36 @@ impl Cql {
         self.meters.count(outcome)
     }
 
-    /// All rows, page after page.
-    pub(super) async fn rows<R>(&self, Read(statement): &Read, values: impl SerializeRow) -> Result<Vec<R>, Error>
+    /// All rows, page after page: a server may end a page early, and with nothing on it.
+    pub(super) async fn rows<R>(&self, statement: &Read, values: impl SerializeRow) -> Result<Vec<R>, Error>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        let mut rows = Vec::new();
+        let mut next = Some(PagingState::start());
+        while let Some(state) = next.take() {
+            let (page, after) = self.rows_from(statement, &values, state).await?;
+            rows.extend(page);
+            next = after;
+        }
+        Ok(rows)
+    }
+
+    /// One page, and where to go on.
+    pub(super) async fn rows_from<R>(
+        &self, Read(statement): &Read, values: &impl SerializeRow, from: PagingState,
+    ) -> Result<(Vec<R>, Option<PagingState>), Error>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
         let _permit = self.admit()?;
-        let mut rows = Vec::new();
-        let mut state = PagingState::start();
-        loop {
-            let page = self.session.execute_single_page(statement, &values, state).await;
-            let (page, next) = page.map_err(|error| errors::of_a_read(&error))?;
-            let page = page.into_rows_result().map_err(unreadable)?;
-            for row in page.rows::<R>().map_err(unreadable)? {
-                rows.push(row.map_err(unreadable)?);
-            }
-            match next.into_paging_control_flow() {
-                std::ops::ControlFlow::Continue(next) => state = next,
-                std::ops::ControlFlow::Break(()) => return Ok(rows),
-            }
+        let page = self.servers.session().execute_single_page(statement, values, from).await;
+        let (page, next) = page.map_err(|error| errors::of_a_read(&error))?;
+        let page = page.into_rows_result().map_err(unreadable)?;
+        let rows = page.rows::<R>().map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+        match next.into_paging_control_flow() {
+            ControlFlow::Continue(next) => Ok((rows, Some(next))),
+            ControlFlow::Break(()) => Ok((rows, None)),
         }
     }
 
@@ -98,7 +109,7 @@ impl Cql {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let mut failure = None;
         for _ in 0..ATTEMPTS {
-            match self.session.execute_unpaged(statement, &values).await {
+            match self.servers.session().execute_unpaged(statement, &values).await {
                 Ok(_) => return Ok(()),
                 Err(error) if is_last(&mut failure, &error) => break,
                 Err(_) => {}
@@ -117,7 +128,7 @@ impl Cql {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let mut failure = None;
         for _ in 0..ATTEMPTS {
-            match self.session.batch(&batch, &values).await {
+            match self.servers.session().batch(&batch, &values).await {
                 Ok(_) => return Ok(()),
                 Err(error) if is_last(&mut failure, &error) => break,
                 Err(_) => {}
@@ -132,7 +143,7 @@ impl Cql {
     ) -> Result<Verdict, Error> {
         let _permit = self.admit()?;
         self.writes.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.session.execute_unpaged(statement, values).await;
+        let outcome = self.servers.session().execute_unpaged(statement, values).await;
         verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
     }
 
@@ -143,14 +154,14 @@ impl Cql {
         let _permit = self.admit()?;
         let batch = self.batch(statements.into_iter().map(|Conditional(statement)| statement.clone().into()), false);
         self.writes.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.session.batch(&batch, values).await;
+        let outcome = self.servers.session().batch(&batch, values).await;
         verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
     }
 
     fn batch(&self, statements: impl Iterator<Item = BatchStatement>, idempotent: bool) -> Batch {
         // The driver's default is a logged one: two more writes for nothing.
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements.collect());
-        let profile = if idempotent { &self.profiles.write } else { &self.profiles.conditional };
+        let profile = if idempotent { &self.servers.profiles.write } else { &self.servers.profiles.conditional };
         batch.set_execution_profile_handle(Some(profile.clone()));
         batch.set_is_idempotent(idempotent);
         batch
@@ -158,7 +169,7 @@ impl Cql {
 
     /// Turned away at once: no connection, or too much under way already.
     fn admit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        if !super::connect::is_connected(&self.session) {
+        if !self.servers.is_connected() {
             return Err(Error::Refused("no connection to a server".into()));
         }
         self.in_flight.try_acquire().map_err(|_| {

@@ -131,11 +131,6 @@ pub(super) async fn connect(settings: &Settings, profiles: &Profiles) -> Result<
     Ok(session)
 }
 
-/// Whether a server can be spoken to now, as far as the driver knows.
-pub(super) fn is_connected(session: &Session) -> bool {
-    session.get_cluster_state().get_nodes_info().iter().any(|node| node.is_connected())
-}
-
 fn check_datacenter(session: &Session, settings: &Settings) -> Result<(), OpenError> {
     let Some(wished) = &settings.datacenter else { return Ok(()) };
     let state = session.get_cluster_state();

@@ -20,7 +20,7 @@ impl Cql {
     /// One conditional write, read as any other.
     pub(super) async fn prove(&self) -> Result<(), Error> {
         let no = bigint(self.probes.fetch_add(1, Ordering::Relaxed));
-        self.conditional(&self.health.probe, (self.session.session_id(), no)).await?;
+        self.conditional(&self.health.probe, (self.process, no)).await?;
         self.failing.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -33,7 +33,7 @@ impl Health for Cql {
             if self.failing.load(Ordering::Relaxed) {
                 return self.prove().await;
             }
-            self.row::<(i64,)>(&self.health.look, (self.session.session_id(), 0_i64)).await.map(drop)
+            self.row::<(i64,)>(&self.health.look, (self.process, 0_i64)).await.map(drop)
         })
         .await
     }

@@ -3,26 +3,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use scylla::{
-    client::{execution_profile::ExecutionProfileHandle, session::Session},
-    deserialize::row::DeserializeRow,
-    errors::ExecutionError,
-    response::query_result::QueryResult,
-    statement::unprepared::Statement,
-};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Settings,
-    call::{Verdict, verdict},
-    connect::{self, Profiles},
+    Settings, connect,
     errors::{self, of_a_statement, unreachable, unusable},
     product::Product,
     schema::{self, Column, Tables},
-    statements::qualify,
+    servers::Servers,
 };
-use crate::{Error, OpenError};
+use crate::OpenError;
 
 /// Every migration: its number is its place, from 1. Never change one that was released; add the next.
 const FILES: &[(&str, &str)] = &[("0001_start.cql", include_str!("../../schema/cql/0001_start.cql"))];
@@ -51,25 +42,22 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 /// Longer than a lock, and than any migration takes.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(180);
 
-/// A session that changes the schema.
+/// Changes of the schema, and what must be known for them.
 pub(super) struct Migrations<'a> {
-    session: &'a Session,
+    servers: &'a Servers,
     settings: &'a Settings,
-    profiles: &'a Profiles,
-    /// To one server only, and with more time.
-    schema: ExecutionProfileHandle,
 }
 
 impl<'a> Migrations<'a> {
-    pub(super) fn new(session: &'a Session, settings: &'a Settings, profiles: &'a Profiles) -> Migrations<'a> {
-        Migrations { session, settings, profiles, schema: connect::for_changes_of_the_schema(session) }
+    pub(super) fn new(servers: &'a Servers) -> Migrations<'a> {
+        Migrations { servers, settings: &servers.settings }
     }
 
     /// What [`Migrations::apply`] would do, one line each. Changes nothing, refuses what `apply` would refuse.
     pub(super) async fn plan(&self) -> Result<Vec<String>, OpenError> {
         let mut steps = Vec::new();
         match self.replication().await? {
-            None => steps.push(self.create_keyspace(&Product::of(self.session, self.settings).await?)),
+            None => steps.push(self.create_keyspace(&Product::of(self.servers).await?)),
             Some(found) => self.check_replication(&found)?,
         }
         let tables = self.tables().await?;
@@ -99,7 +87,7 @@ impl<'a> Migrations<'a> {
         self.agree().await?;
         self.check_tables(&self.tables().await?)?;
         // Tables that this session has not seen being made: it must know where their rows are.
-        let refreshed = self.session.refresh_metadata().await;
+        let refreshed = self.servers.session().refresh_metadata().await;
         refreshed.map_err(|error| unreachable(self.settings, &error.to_string()))?;
         Ok(applied)
     }
@@ -136,7 +124,7 @@ impl<'a> Migrations<'a> {
                 "INSERT INTO ks.schema_migrations (name, number, file, sha256, applied_at)
                  VALUES ('schema', {number}, '{file}', '{sha256}', toTimestamp(now())) IF NOT EXISTS"
             );
-            self.conditional(&row, "cannot note a migration").await?;
+            self.servers.conditional(&row, "cannot note a migration").await?;
             tracing::info!(file, keyspace = self.settings.keyspace, "migrated the keyspace");
             applied.push(file);
         }
@@ -169,9 +157,9 @@ impl<'a> Migrations<'a> {
     /// Checksums by number. A server may describe a table a moment before it can be read: then nothing is applied yet.
     async fn applied(&self) -> Result<BTreeMap<i32, Option<String>>, OpenError> {
         let text = "SELECT number, sha256 FROM ks.schema_migrations WHERE name = 'schema'";
-        match self.run(text, &self.profiles.read).await {
+        match self.servers.run(text, &self.servers.profiles.read).await {
             Err(error) if errors::is_invalid(&error) => Ok(BTreeMap::new()),
-            outcome => Ok(read_rows::<(i32, Option<String>)>(self.settings, outcome)?.into_iter().collect()),
+            outcome => Ok(self.servers.read_rows::<(i32, Option<String>)>(outcome)?.into_iter().collect()),
         }
     }
 
@@ -197,7 +185,7 @@ impl<'a> Migrations<'a> {
             "SELECT table_name, column_name, kind, type FROM system_schema.columns WHERE keyspace_name = '{keyspace}'"
         );
         let mut tables = Tables::new();
-        for (table, name, kind, kind_of_value) in self.rows::<(String, String, String, String)>(&text).await? {
+        for (table, name, kind, kind_of_value) in self.servers.rows::<(String, String, String, String)>(&text).await? {
             tables.entry(table).or_default().insert(name, Column { kind, kind_of_value });
         }
         Ok(tables)
@@ -207,7 +195,7 @@ impl<'a> Migrations<'a> {
     pub(super) async fn replication(&self) -> Result<Option<BTreeMap<String, String>>, OpenError> {
         let keyspace = &self.settings.keyspace;
         let text = format!("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
-        Ok(self.rows::<(BTreeMap<String, String>,)>(&text).await?.pop().map(|(replication,)| replication))
+        Ok(self.servers.rows::<(BTreeMap<String, String>,)>(&text).await?.pop().map(|(replication,)| replication))
     }
 
     pub(super) fn check_replication(&self, found: &BTreeMap<String, String>) -> Result<(), OpenError> {
@@ -224,7 +212,7 @@ impl<'a> Migrations<'a> {
         if let Some(found) = self.replication().await? {
             return self.check_replication(&found);
         }
-        let statement = self.create_keyspace(&Product::of(self.session, self.settings).await?);
+        let statement = self.create_keyspace(&Product::of(self.servers).await?);
         match self.change(&statement).await {
             Err(OpenError::Unusable { store, reason, .. }) => {
                 let reason = format!("it is not there and cannot be made: {reason}");
@@ -244,76 +232,38 @@ impl<'a> Migrations<'a> {
 
     /// Takes the lock, or holds it for longer. False: another node has it.
     async fn lock(&self) -> Result<bool, OpenError> {
-        let me = self.session.session_id();
+        let me = self.servers.session().session_id();
         let take = format!(
             "INSERT INTO ks.schema_lock (name, holder) VALUES ('migrations', {me}) IF NOT EXISTS USING TTL {LOCK_TTL_S}"
         );
-        if self.conditional(&take, "cannot take the schema lock").await?.applied {
+        if self.servers.conditional(&take, "cannot take the schema lock").await?.applied {
             return Ok(true);
         }
         let hold = format!(
             "UPDATE ks.schema_lock USING TTL {LOCK_TTL_S} SET holder = {me} WHERE name = 'migrations' IF holder = {me}"
         );
-        Ok(self.conditional(&hold, "cannot hold the schema lock").await?.applied)
+        Ok(self.servers.conditional(&hold, "cannot hold the schema lock").await?.applied)
     }
 
     async fn unlock(&self) {
-        let me = self.session.session_id();
+        let me = self.servers.session().session_id();
         let unlock = format!("DELETE FROM ks.schema_lock WHERE name = 'migrations' IF holder = {me}");
-        if let Err(error) = self.conditional(&unlock, "cannot give back the schema lock").await {
+        if let Err(error) = self.servers.conditional(&unlock, "cannot give back the schema lock").await {
             tracing::warn!(%error, ttl_s = LOCK_TTL_S, "the schema lock stays until its time is up");
         }
     }
 
     /// Waits until all servers that are up have the same schema: tables that one has just been told of are not everywhere.
     async fn agree(&self) -> Result<(), OpenError> {
-        let agreed = self.session.await_schema_agreement().await;
+        let agreed = self.servers.session().await_schema_agreement().await;
         agreed.map(drop).map_err(|error| unreachable(self.settings, &format!("the servers' schemas differ: {error}")))
     }
 
     async fn change(&self, statement: &str) -> Result<(), OpenError> {
-        let outcome = self.run(statement, &self.schema).await;
+        let profile = connect::for_changes_of_the_schema(&self.servers.session());
+        let outcome = self.servers.run(statement, &profile).await;
         outcome.map(drop).map_err(|error| of_a_statement(self.settings, "cannot change the schema", &error))
     }
-
-    pub(super) async fn conditional(&self, statement: &str, doing: &str) -> Result<Verdict, OpenError> {
-        let outcome = self.run(statement, &self.profiles.conditional).await;
-        let result = outcome.map_err(|error| of_a_statement(self.settings, doing, &error))?;
-        verdict(result).map_err(|error| unreachable(self.settings, &error.to_string()))
-    }
-
-    async fn run(&self, statement: &str, profile: &ExecutionProfileHandle) -> Result<QueryResult, ExecutionError> {
-        let mut statement = Statement::new(qualify(statement, &self.settings.keyspace));
-        statement.set_execution_profile_handle(Some(profile.clone()));
-        self.session.query_unpaged(statement, ()).await
-    }
-
-    async fn rows<R>(&self, text: &str) -> Result<Vec<R>, OpenError>
-    where
-        R: for<'f, 'm> DeserializeRow<'f, 'm>,
-    {
-        rows(self.session, self.settings, text).await
-    }
-}
-
-/// A small read that is not worth preparing.
-pub(super) async fn rows<R>(session: &Session, settings: &Settings, text: &str) -> Result<Vec<R>, OpenError>
-where
-    R: for<'f, 'm> DeserializeRow<'f, 'm>,
-{
-    read_rows(settings, session.query_unpaged(qualify(text, &settings.keyspace), ()).await)
-}
-
-fn read_rows<R>(settings: &Settings, outcome: Result<QueryResult, ExecutionError>) -> Result<Vec<R>, OpenError>
-where
-    R: for<'f, 'm> DeserializeRow<'f, 'm>,
-{
-    let result = outcome.map_err(|error| of_a_statement(settings, "cannot read the schema", &error))?;
-    let odd = |error: Error| unusable(settings, &error.to_string(), "the servers must be ScyllaDB or Apache Cassandra");
-    let corrupt = |error: &dyn std::error::Error| odd(Error::Corrupt(error.to_string()));
-    let result = result.into_rows_result().map_err(|error| corrupt(&error))?;
-    let rows = result.rows::<R>().map_err(|error| corrupt(&error))?;
-    rows.map(|row| row.map_err(|error| corrupt(&error))).collect()
 }
 
 fn checksum(text: &str) -> String {

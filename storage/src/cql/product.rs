@@ -3,9 +3,7 @@
 
 use std::fmt;
 
-use scylla::client::session::Session;
-
-use super::{Settings, migrations::rows};
+use super::servers::Servers;
 use crate::OpenError;
 
 /// The servers' make and version.
@@ -17,15 +15,15 @@ pub(super) enum Product {
 }
 
 impl Product {
-    pub(super) async fn of(session: &Session, settings: &Settings) -> Result<Product, OpenError> {
-        let state = session.get_cluster_state();
+    pub(super) async fn of(servers: &Servers) -> Result<Product, OpenError> {
+        let state = servers.session().get_cluster_state();
         if state.get_nodes_info().iter().any(|node| node.sharder().is_some()) {
             let text = "SELECT version FROM system.versions WHERE key = 'local'";
-            let version = rows::<(String,)>(session, settings, text).await?.pop();
+            let version = servers.rows::<(String,)>(text).await?.pop();
             return Ok(Product::Scylla(version.map(|(version,)| version).unwrap_or_default()));
         }
         let text = "SELECT release_version FROM system.local WHERE key = 'local'";
-        let version = rows::<(String,)>(session, settings, text).await?.pop();
+        let version = servers.rows::<(String,)>(text).await?.pop();
         Ok(Product::Cassandra(version.map(|(version,)| version).unwrap_or_default()))
     }
 

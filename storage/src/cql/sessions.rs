@@ -91,7 +91,7 @@ fn earlier_wins(at: Millis) -> i64 {
 }
 
 impl Cql {
-    async fn read_session(&self, id: SessionId) -> Result<Option<Session>, Error> {
+    pub(super) async fn read_session(&self, id: SessionId) -> Result<Option<Session>, Error> {
         match self.row::<Row>(&self.sessions.session, (uuid(id.0),)).await? {
             Some(row) => session(id, row),
             None => Ok(None),
@@ -140,6 +140,10 @@ impl Sessions for Cql {
         self.writing(async {
             if self.read_session(new.id).await?.is_some() {
                 return Ok(());
+            }
+            // One that moves here from another store may have ended there: it must not work here for a moment.
+            if let Some(at) = new.revoked_at {
+                self.write_revocation(new, at).await?;
             }
             self.put_session(new, new.created_at).await
         })

@@ -3,7 +3,7 @@
 
 use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 
-use super::{Settings, connect::Profiles, errors};
+use super::{Settings, connect::Profiles, errors, servers::Servers};
 use crate::OpenError;
 
 /// Rows of one page. A server may answer with fewer, and with more to come.
@@ -23,9 +23,9 @@ pub(super) struct Conditional(pub(super) PreparedStatement);
 
 /// What statements are prepared with.
 pub(super) struct Preparer<'a> {
-    pub(super) session: &'a Session,
-    pub(super) profiles: &'a Profiles,
-    pub(super) settings: &'a Settings,
+    session: &'a Session,
+    profiles: &'a Profiles,
+    settings: &'a Settings,
 }
 
 /// `ks.` in a text stands for the configured keyspace.
@@ -33,7 +33,11 @@ pub(super) fn qualify(text: &str, keyspace: &str) -> String {
     text.replace(" ks.", &format!(" {keyspace}."))
 }
 
-impl Preparer<'_> {
+impl<'a> Preparer<'a> {
+    pub(super) fn new(session: &'a Session, servers: &'a Servers) -> Preparer<'a> {
+        Preparer { session, profiles: &servers.profiles, settings: &servers.settings }
+    }
+
     async fn prepare(&self, text: &str) -> Result<PreparedStatement, OpenError> {
         let prepared = self.session.prepare(qualify(text, &self.settings.keyspace)).await;
         prepared.map_err(|error| errors::of_a_statement(self.settings, "cannot prepare a statement", &error.into()))

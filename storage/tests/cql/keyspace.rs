@@ -1,28 +1,33 @@
 //! A keyspace for one test, on the server that `make test` starts.
 
-use std::{
-    panic, process,
-    sync::atomic::{AtomicU32, Ordering},
-};
-
 use loadtest::servers;
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use storage::cql::{Replication, Settings};
 
-/// Settings for a keyspace that nobody else uses, and that is not there yet.
+/// Settings for a keyspace that is not there.
 pub(crate) fn settings() -> Settings {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let no = NEXT.fetch_add(1, Ordering::Relaxed);
     let server = servers::Cql::started();
     Settings {
         nodes: vec![server.node],
-        keyspace: format!("opening_{}_{no}", process::id()),
+        keyspace: "nobodys".into(),
         username: server.username,
         password: server.password,
         replication: Replication::Everywhere(1),
         datacenter: None,
         tls_ca: None,
         members_max: 10_000,
+    }
+}
+
+/// As [`settings`], to a server that speaks TLS and asks for a password.
+pub(crate) fn secure_settings() -> Settings {
+    let said = servers::variable;
+    Settings {
+        nodes: vec![said("STARLING_TEST_CQL_SECURE")],
+        username: Some("cassandra".into()),
+        password: Some("cassandra".into()),
+        tls_ca: Some(said("STARLING_TEST_CQL_CA").into()),
+        ..settings()
     }
 }
 
@@ -37,13 +42,8 @@ pub(crate) async fn operator() -> Session {
     builder.build().await.unwrap()
 }
 
-/// Runs a test and drops its keyspace, whatever became of it.
-pub(crate) async fn with_keyspace<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Settings) -> F) {
-    let settings = settings();
-    let keyspace = settings.keyspace.clone();
-    let outcome = tokio::spawn(test(settings)).await;
-    operator().await.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await.unwrap();
-    if let Err(failed) = outcome {
-        panic::resume_unwind(failed.into_panic());
-    }
+/// Runs a test on a keyspace that nobody else uses, and drops it, whatever became of the test.
+pub(crate) async fn with_keyspace(test: impl AsyncFnOnce(Settings)) {
+    let keyspace = servers::Cql::started().keyspace();
+    test(Settings { keyspace: keyspace.name.clone(), ..settings() }).await;
 }

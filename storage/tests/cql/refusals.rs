@@ -13,13 +13,13 @@ use tokio::{
 
 use crate::keyspace::settings;
 
-async fn refusal(settings: &Settings) -> OpenError {
+pub(crate) async fn refusal(settings: &Settings) -> OpenError {
     let Err(error) = Cql::open(settings).await else { panic!("it was opened") };
     error
 }
 
 /// A server that says `hello` to whoever speaks first, or nothing.
-async fn listener(hello: &'static str) -> String {
+pub(crate) async fn listener(hello: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {

@@ -8,4 +8,5 @@ mod keyspace;
 mod migrations;
 mod outage;
 mod refusals;
+mod secure;
 mod unknown;

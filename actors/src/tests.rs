@@ -5,6 +5,7 @@ mod chaos;
 mod flood;
 mod kills;
 mod late;
+mod model;
 mod parting;
 
 use std::{sync::Mutex, time::Duration};

@@ -26,6 +26,7 @@ pub(crate) enum Telling {
 
 /// See the module.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Audience {
     id: ConversationId,
     members: HashSet<UserId>,
@@ -313,4 +314,18 @@ fn by_node<'a>(devices: impl Iterator<Item = &'a Address>) -> HashMap<Incarnatio
         nodes.entry(device.node).or_default().push(device.conn);
     }
     nodes
+}
+
+/// For the model checker. The plan follows from the rest.
+#[cfg(test)]
+impl std::hash::Hash for Audience {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        use crate::conversation::state::digest::unordered;
+        unordered(&self.members).hash(hasher);
+        unordered(&self.watched).hash(hasher);
+        unordered(&self.unanswered).hash(hasher);
+        unordered(&self.devices).hash(hasher);
+        self.untold.iter().for_each(|(event, requester)| (event.seq, event.id, requester).hash(hasher));
+        self.told.hash(hasher);
+    }
 }

@@ -8,6 +8,7 @@ use storage::directory::MarkUpdate;
 
 /// See the module.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct MarkBoard {
     waiting: Vec<MarkRequest>,
     under_way: Option<(Vec<MarkRequest>, Vec<MarkUpdate>)>,

@@ -13,6 +13,7 @@ type Key = (UserId, ClientId);
 
 /// See the module.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Recent {
     /// Every event above this seq that has a client id is in the map.
     reach: Seq,
@@ -56,5 +57,16 @@ impl Recent {
     /// True if an id made by a client that knew the log up to `base`, and not found here, is not in the log at all.
     pub(crate) fn is_exact_from(&self, base: Option<Seq>) -> bool {
         base.is_some_and(|base| base >= self.reach) || self.reach == Seq(0)
+    }
+}
+
+/// For the model checker. What is known follows from the order, up to which events those are.
+#[cfg(test)]
+impl std::hash::Hash for Recent {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        self.reach.hash(hasher);
+        for (seq, key) in &self.order {
+            (seq, key, self.known.get(key).map(|known| (known.seq, known.post_no))).hash(hasher);
+        }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Roster {
 
 /// One member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Standing {
     pub(crate) role: Role,
     pub(crate) joined: Seq,

@@ -6,7 +6,10 @@
 
 mod append;
 mod beside;
+#[cfg(test)]
+pub(crate) mod digest;
 mod outcomes;
+pub(crate) mod planted;
 mod tenure;
 #[cfg(test)]
 mod tests;
@@ -60,6 +63,7 @@ pub(crate) enum Input {
 
 /// What the store said.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum Answer {
     Peeked(UserId, Result<bool, storage::Error>),
     Created(Result<Created, storage::Error>),
@@ -108,6 +112,7 @@ pub(crate) enum Action {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum Stage {
     /// Not ours. Nothing of the log is known, or only what anybody may read.
     Cold,
@@ -123,6 +128,7 @@ enum Stage {
 
 /// What is known of a wish's client id, besides the tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Index {
     NotAsked,
     /// Asked when the log ended here.
@@ -132,6 +138,7 @@ enum Index {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Peek {
     NotAsked,
     Asked,
@@ -141,6 +148,7 @@ enum Peek {
 
 /// A submission that is neither stored nor refused yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Wish {
     what: Submission,
     since: Instant,
@@ -153,6 +161,7 @@ struct Wish {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Flight {
     events: Vec<Event>,
     wishes: Vec<Wish>,
@@ -160,6 +169,7 @@ struct Flight {
 
 /// See the module.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct State {
     id: ConversationId,
     me: Incarnation,
@@ -202,6 +212,8 @@ pub(crate) struct State {
     unheard_since: Option<Instant>,
     wake: Option<Instant>,
     parting: bool,
+    #[cfg(test)]
+    planted: Option<planted::Mistake>,
 }
 
 impl State {
@@ -240,6 +252,8 @@ impl State {
             unheard_since: None,
             wake: None,
             parting: false,
+            #[cfg(test)]
+            planted: None,
         }
     }
 
@@ -327,6 +341,8 @@ impl State {
         {
             return self.create(wish, now, out);
         }
+        #[cfg(test)]
+        self.ask_early(out);
         for wish in self.waiting.iter_mut().filter(|w| w.peek == Peek::NotAsked) {
             wish.peek = Peek::Asked;
             out.push(Action::Store(Job::Peek(wish.what.by)));

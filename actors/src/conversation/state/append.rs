@@ -10,6 +10,7 @@ use storage::log::{Appended, Head, Known, Standing};
 use super::{
     Action, Flight, Index, Job, Stage, State, Wish, extract,
     outcomes::{answer, give_up, stored},
+    planted::Mistake,
 };
 use crate::{
     conversation::{recent::Recent, roster::Verdict},
@@ -101,6 +102,13 @@ impl State {
             }
         }
         let Some(roster) = &self.roster else { return Settled::Wait };
+        if self.is_planted(Mistake::NotJudgedAgain)
+            && wish.unknown
+            && let Change::Post(envelope) = &wish.what.change
+            && let Ok(body) = protocol::Body::decode(0, envelope)
+        {
+            return Settled::Event(body);
+        }
         match roster.judge(wish.what.by, &wish.what.change, self.members_max) {
             Verdict::Event(body) => Settled::Event(body),
             Verdict::Unchanged => Settled::Final(Outcome::Done(Done::Unchanged)),
@@ -166,6 +174,10 @@ impl State {
             Err(storage::Error::Refused(_) | storage::Error::Corrupt(_)) => {
                 flight.wishes.iter().for_each(|wish| give_up(wish, out));
                 self.pause(now);
+            }
+            Ok(Appended::Fenced { head, .. }) if self.is_planted(Mistake::AppendAgain) => {
+                self.head.seq = head;
+                flight.wishes.into_iter().rev().for_each(|wish| self.put_back(wish));
             }
             // also a refusal that shows one's own epoch: it can be wrong about one's own write
             Ok(Appended::Fenced { .. }) | Err(storage::Error::Unknown(_)) => {
@@ -264,6 +276,8 @@ impl State {
             Ok(Some(standing)) if owned && (standing.epoch, standing.owner) == (self.epoch, self.me) => {
                 verifying.into_iter().for_each(|(wish, outcome)| answer(wish.what.requester, outcome, out));
             }
+            // an append under way comes first: its answer says what became of it, and whose the log is
+            Ok(_) if self.flight.is_some() => self.refusing.splice(..0, verifying).for_each(drop),
             Ok(standing) => {
                 // not ours any more: judge again under the next claim
                 verifying.into_iter().rev().for_each(|(wish, _)| self.waiting.push_front(wish));

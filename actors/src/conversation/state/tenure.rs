@@ -9,6 +9,7 @@ use storage::log::{Claimed, Created, Head, Tenancy};
 use super::{
     Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Wish, extract,
     outcomes::{answer, give_up, stored, timeout, unavailable},
+    planted::Mistake,
 };
 use crate::{
     conversation::{audience::Audience, recent::Recent, roster::Roster},
@@ -119,7 +120,9 @@ impl State {
         self.owned.get_or_insert_with(Owned::begin);
         let before = std::mem::replace(&mut self.head, head);
         let reach = tail.first().map_or(head.seq, |first| Seq(first.seq.0 - 1));
-        self.recent = Recent::from_tail(reach, &tail);
+        if !self.is_planted(Mistake::StaleTail) {
+            self.recent = Recent::from_tail(reach, &tail);
+        }
         self.unsettled = tail.iter().filter(|e| e.seq > head.settled).cloned().collect();
 
         let mut requesters = Vec::new();
@@ -138,6 +141,10 @@ impl State {
         }
         self.limbo_from = None;
         self.unasked = self.waiting.len();
+        if self.is_planted(Mistake::OldMiss) {
+            let missed = self.waiting.iter_mut().filter(|wish| matches!(wish.index, Index::Absent(..)));
+            missed.for_each(|wish| wish.index = Index::Absent(epoch, head.seq));
+        }
         let requester_of = |seq| requesters.iter().find(|(s, _)| *s == seq).and_then(|(_, r)| *r);
 
         if self.continues {

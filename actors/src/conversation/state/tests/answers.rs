@@ -84,6 +84,25 @@ async fn g6_a_fence_with_ones_own_epoch_is_no_refusal() {
 }
 
 #[tokio::test]
+async fn who_reads_that_it_was_deposed_hears_of_the_append_under_way_first() {
+    let mut desk = Desk::group().await;
+    desk.wish(1, "r", Change::Remove(user(3))).await;
+    desk.take();
+    let refusable = desk.submission(3, "a", text("perhaps I am back"));
+    let verify = desk.put(refusable).remove(0);
+    let post = desk.submission(2, "b", text("hello"));
+    assert!(matches!(desk.put(post)[..], [Job::Append { .. }]));
+    desk.store.log.claim(C, Incarnation([2; 16]), None).await.unwrap();
+    let deposed = desk.done(verify).await;
+    desk.run(Input::Store(deposed)).await;
+    assert_eq!(desk.take(), Vec::<String>::new());
+    desk.run(Input::Store(Answer::Appended(Err(Desk::unknown())))).await;
+    let mut said = desk.take();
+    said.sort();
+    assert_eq!(said, ["3: not_found", "event 3 to 1,2 for 2"], "claimed again, judged again, and goes on");
+}
+
+#[tokio::test]
 async fn g6_a_sender_who_was_removed_meanwhile_is_judged_anew() {
     let mut desk = Desk::group().await;
     let input = desk.submission(3, "a", text("still in?"));

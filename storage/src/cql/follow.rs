@@ -81,7 +81,7 @@ impl Cql {
         &self, c: ConversationId, shards: Option<Shards>, run: &[Event], changes: &[Change], cells: &[Cells],
     ) -> Result<(), Error> {
         let mut writes = self.index_writes(c, run);
-        writes.extend(self.title_writes(c, changes));
+        writes.extend(self.title_write(c, changes));
         if !cells.is_empty() {
             let shards = match shards {
                 Some(shards) => shards,
@@ -123,16 +123,14 @@ impl Cql {
         events.iter().filter_map(write).collect()
     }
 
-    fn title_writes<'a>(&'a self, c: ConversationId, changes: &'a [Change]) -> Vec<Writing<'a>> {
-        let write = |change: &'a Change| -> Option<Writing<'a>> {
-            let (seq, title) = match change {
-                Change::Begin { title, .. } => (Seq(1), title.as_deref()?),
-                Change::Title(seq, title) => (*seq, title.as_str()),
-                _ => return None,
-            };
-            Some(Box::pin(self.write(&self.follow.title, (bigint(seq.0), title, uuid(c.0)))))
-        };
-        changes.iter().filter_map(write).collect()
+    /// Of several titles only the last would be seen.
+    fn title_write<'a>(&'a self, c: ConversationId, changes: &'a [Change]) -> Option<Writing<'a>> {
+        let (seq, title) = changes.iter().rev().find_map(|change| match change {
+            Change::Begin { title, .. } => Some((Seq(1), title.as_deref()?)),
+            Change::Title(seq, title) => Some((*seq, title.as_str())),
+            _ => None,
+        })?;
+        Some(Box::pin(self.write(&self.follow.title, (bigint(seq.0), title, uuid(c.0)))))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Runs of a log, lane by lane and bucket by bucket. What is read while it is being written may show an event before the one
-//! it follows: nothing above such a hole is answered.
+//! it follows: nothing above such a hole is answered. A hole in what is settled is damage.
 
 use protocol::{ConversationId, Event, Seq};
 
@@ -34,6 +34,7 @@ struct Page {
 #[derive(Clone, Copy)]
 struct Beside {
     head: Seq,
+    settled: Seq,
     post_bucket: Option<Bucket>,
 }
 
@@ -51,7 +52,8 @@ impl Cql {
     pub(super) async fn read_range(&self, c: ConversationId, range: Range) -> Result<Vec<Event>, Error> {
         let Range { after, before, lane, limit, newest } = range;
         let below = before.unwrap_or(Seq(i64::MAX as u64));
-        if limit == 0 || below <= after.next() {
+        let is_beyond_any_log = column(Bucket::of(after.next())).is_err();
+        if limit == 0 || below <= after.next() || is_beyond_any_log {
             return Ok(Vec::new());
         }
         let span = Span { lane, after, below, limit, newest };
@@ -77,7 +79,8 @@ impl Cql {
         loop {
             let exhausted = page.events.len() < left.limit;
             for event in page.events {
-                if found.last().is_some_and(|newer| misses(span.lane, &event, newer)) {
+                if let Some(newer) = found.last().filter(|newer| misses(span.lane, &event, newer)) {
+                    check_hole(c, newer, page.beside)?;
                     found.clear();
                 }
                 left.below = event.seq;
@@ -113,6 +116,7 @@ impl Cql {
                     None => span.lane == Lane::Both && event.seq != span.after.next(),
                 };
                 if hole {
+                    check_hole(c, &event, page.beside)?;
                     return Ok(found);
                 }
                 left.after = event.seq;
@@ -156,9 +160,8 @@ impl Cql {
     }
 
     async fn lane(&self, c: ConversationId, bucket: Bucket, lane: i8, span: Span) -> Result<Page, Error> {
-        let Ok(place) = column(bucket) else { return Ok(Page { events: Vec::new(), beside: None }) };
         let limit = i32::try_from(span.limit).unwrap_or(i32::MAX);
-        let key = (uuid(c.0), place, lane, bigint(span.after.0), bigint(span.below.0), limit);
+        let key = (uuid(c.0), column(bucket)?, lane, bigint(span.after.0), bigint(span.below.0), limit);
         let statement: &Read = if span.newest { &self.read.newest } else { &self.read.oldest };
         let rows = self.rows::<Stored>(statement, key).await?;
         let beside = rows.first().map(beside).transpose()?;
@@ -168,7 +171,18 @@ impl Cql {
 
 fn beside(row: &Stored) -> Result<Beside, Error> {
     let post_bucket = row.post_bucket.map(|bucket| number("post_bucket", bucket.into()).map(Bucket)).transpose()?;
-    Ok(Beside { head: Seq(number("head_seq", row.head_seq)?), post_bucket })
+    let (head, settled) = (number("head_seq", row.head_seq)?, number("settled_seq", row.settled_seq)?);
+    Ok(Beside { head: Seq(head), settled: Seq(settled), post_bucket })
+}
+
+/// An event is missing below `above`. It will be there soon, unless what follows from it was written already.
+fn check_hole(c: ConversationId, above: &Event, beside: Option<Beside>) -> Result<(), Error> {
+    match beside {
+        Some(Beside { settled, .. }) if above.seq <= settled => {
+            Err(Error::Corrupt(format!("the log of {c} lacks an event before {}", above.seq)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Both lanes as one. Beyond the limit one of them may have been cut off, so nothing beyond it is kept.

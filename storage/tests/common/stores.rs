@@ -33,7 +33,7 @@ pub async fn open(kind: Kind) -> (Store, Place) {
             let dir = tempfile::tempdir().unwrap();
             (Store::open_sqlite(dir.path()).unwrap(), Place { dir: Some(dir) })
         }
-        Kind::Cql => (on_cql().await, Place::default()),
+        Kind::Cql => (on_cql(&cql_settings()).await, Place::default()),
         Kind::Redis => (on_redis(&loadtest::servers::redis_url()).await, Place::default()),
     }
 }
@@ -65,8 +65,8 @@ pub fn cql_settings() -> cql::Settings {
     }
 }
 
-async fn on_cql() -> Store {
-    let cql = cql::Cql::open(&cql_settings()).await.unwrap();
+pub async fn on_cql(settings: &cql::Settings) -> Store {
+    let cql = cql::Cql::open(settings).await.unwrap();
     Store {
         log: cql.clone(),
         directory: cql.clone(),

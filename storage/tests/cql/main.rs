@@ -1,6 +1,8 @@
-//! What only servers can show: opening, migrating, refusing. Every test has a keyspace of its own.
+//! What only servers can show: opening, migrating, refusing, each in a keyspace of its own; long logs, late owners and rows
+//! written by halves, all in one.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod buckets;
 #[path = "../common/mod.rs"]
 mod common;
 mod inspect;
@@ -8,5 +10,7 @@ mod keyspace;
 mod migrations;
 mod outage;
 mod refusals;
+mod rig;
+mod rows;
 mod secure;
 mod unknown;

@@ -224,7 +224,7 @@ fn gather(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
 ///
 /// # Errors
 /// No port is free.
-pub(crate) fn lasting_port() -> Result<TcpListener> {
+pub fn lasting_port() -> Result<TcpListener> {
     let mut random = Random::unseeded();
     let ports = (0..100).map(|_| u16::try_from(10_000 + random.below(20_000)).unwrap_or(10_000));
     let free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).next();

@@ -3,6 +3,7 @@
 
 mod families;
 mod gate;
+mod inspect;
 mod opening;
 mod settings;
 
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use protocol::{Millis, SessionId, UserId};
 
 use self::gate::Gate;
-pub use self::settings::Settings;
+pub use self::{inspect::inspect, settings::Settings};
 use crate::{
     Error, OpenError,
     gcra::Demand,

@@ -17,6 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::TAKE;
 use crate::Error;
 
 /// One call that takes longer closes the gate: by then a healthy server has answered a thousand others.
@@ -25,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const CONNECT_WITHIN: Duration = Duration::from_millis(1000);
 /// Between two tries to reach a server that is away.
 const TRY_EVERY: Duration = Duration::from_millis(250);
+/// The key of the first write is kept so long.
+const PROBE_MS: u64 = 1000;
 /// Calls under way at once; at a round trip of a millisecond, a million a second.
 const CALLS_MAX: usize = 1024;
 
@@ -146,7 +149,7 @@ async fn reopen(shared: Weak<Shared>, no: u64) {
     }
 }
 
-/// A connection on which a write went well.
+/// A connection on which a script wrote something.
 async fn connect(client: &Client, probe: &str) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
@@ -154,7 +157,8 @@ async fn connect(client: &Client, probe: &str) -> RedisResult<MultiplexedConnect
         .set_pipeline_buffer_size(CALLS_MAX);
     let connected = timeout(CONNECT_WITHIN, async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        ::redis::cmd("SET").arg(probe).arg("").arg("PX").arg(1000).exec_async(&mut connection).await?;
+        // Takes one of a billion, so that a server counts only if it runs scripts and may be written.
+        TAKE.key(probe).arg(0).arg(1).arg(1_000_000_000).arg(PROBE_MS).invoke_async::<()>(&mut connection).await?;
         Ok(connection)
     });
     connected.await.unwrap_or_else(|_| {

@@ -208,7 +208,7 @@ async fn g13_what_another_node_revokes_ends_sockets_here_within_a_second() {
         assert!(begun.elapsed() < Duration::from_secs(5), "never");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(begun.elapsed() < Duration::from_millis(1500), "a second, and a slow machine");
+    assert!(begun.elapsed() < Duration::from_secs(2), "a second, and a busy machine");
     let ended = scene.rig.ended();
     for session in [out.session, banned.session] {
         assert_eq!(ended.iter().filter(|(ended, _)| *ended == session).count(), 2, "here and there: {ended:?}");

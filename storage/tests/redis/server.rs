@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::redis::{Client, FromRedisValue, aio::MultiplexedConnection};
+use ::redis::{AsyncConnectionConfig, Client, FromRedisValue, aio::MultiplexedConnection};
 use loadtest::starter;
 use protocol::{Millis, SessionId, UserId};
 use storage::{
@@ -66,7 +66,9 @@ impl Server {
     }
 
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        let client = Client::open(self.url()).unwrap();
+        let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
     /// One command, as people type it.

@@ -200,7 +200,7 @@ impl Store {
             (History::Memory, _) => Store::memory(),
         };
         Ok(match redis {
-            Some(redis) => Store { tokens: redis.clone(), families: redis, ..store },
+            Some(redis) => Store { tokens: redis.clone(), token_health: redis.clone(), families: redis, ..store },
             None => store,
         })
     }

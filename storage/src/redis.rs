@@ -3,6 +3,7 @@
 
 mod families;
 mod gate;
+mod health;
 mod inspect;
 mod opening;
 mod settings;
@@ -48,7 +49,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<Arc<Redis>, OpenError> {
     Ok(Arc::new(Redis { gate, prefix, meters: Meters::new("redis") }))
 }
 
-/// Both faces of one server.
+/// All faces of one server.
 pub(crate) struct Redis {
     gate: Gate,
     prefix: String,

@@ -35,7 +35,8 @@ impl Inner {
         self.end_all(caller.user, Some(caller.session), CloseCode::AccountGone).await?;
         let update = UserUpdate { deleted_at: Some(self.world.clock.wall()), ..UserUpdate::default() };
         self.world.store.accounts.update_user(caller.user, &update).await.map_err(failed)?;
-        self.end(caller.session, CloseCode::AccountGone).await
+        // Those that began at another node meanwhile, and the one that asks.
+        self.end_all(caller.user, None, CloseCode::AccountGone).await
     }
 
     /// The row first: it keeps new sessions from beginning. Then what is connected.

@@ -25,11 +25,7 @@ impl Inner {
         &self, user: &User, device: Option<DeviceId>, device_name: Option<String>,
     ) -> Result<Begun, Error> {
         let _door = self.door(user.id).lock().await;
-        let current = self.world.store.accounts.user(user.id).await.map_err(failed)?;
-        let unchanged = current.is_some_and(|current| {
-            current.password_hash == user.password_hash && current.banned_at.is_none() && current.deleted_at.is_none()
-        });
-        if !unchanged {
+        if !self.stands(user).await? {
             return Ok(Begun::Changed);
         }
         let now = self.world.clock.wall();
@@ -53,6 +49,12 @@ impl Inner {
             revoked_at: None,
         };
         self.world.store.sessions.create_session(&session).await.map_err(failed)?;
+        // The door is this node's. Another one that changes the user ends sessions after that: it sees this one, or this
+        // one sees the change.
+        if !self.stands(user).await? {
+            self.end(id, CloseCode::SessionRevoked).await?;
+            return Ok(Begun::Changed);
+        }
 
         let replaces = |other: &Session| device.is_some() && other.device == device;
         for other in others.extract_if(.., |other| replaces(other)) {
@@ -71,6 +73,14 @@ impl Inner {
             }
         }
         Ok(Begun::Begun(id, token))
+    }
+
+    /// Whether the user is still as when the password was checked.
+    async fn stands(&self, user: &User) -> Result<bool, Error> {
+        let current = self.world.store.accounts.user(user.id).await.map_err(failed)?;
+        Ok(current.is_some_and(|current| {
+            current.password_hash == user.password_hash && current.banned_at.is_none() && current.deleted_at.is_none()
+        }))
     }
 
     /// Ends a session: first its row, which is the word that counts; then everything else.

@@ -206,7 +206,8 @@ impl Inner {
         self.end_all(user.id, Some(caller.session), CloseCode::SessionRevoked).await?;
         let update = UserUpdate { password_hash: Some(password_hash), ..UserUpdate::default() };
         self.world.store.accounts.update_user(user.id, &update).await.map_err(failed)?;
-        Ok(())
+        // Whoever signed in with the old one at another node meanwhile.
+        self.end_all(user.id, Some(caller.session), CloseCode::SessionRevoked).await
     }
 
     pub(super) async fn make_ticket(&self, caller: Caller) -> Result<rest::Ticket, Error> {

@@ -26,6 +26,8 @@ pub(crate) struct Faults {
     pub(crate) lose_rotation: AtomicBool,
     /// Whoever holds it keeps the token store from being told of revocations.
     pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Whoever holds it keeps sign-ins from going on after the user's row was looked at.
+    pub(crate) beginning: tokio::sync::Mutex<()>,
 }
 
 struct FaultySessions(Arc<dyn Sessions>, Arc<Faults>);
@@ -72,6 +74,7 @@ impl Sessions for FaultySessions {
 #[async_trait]
 impl Tokens for FaultyTokens {
     async fn begin_family(&self, id: SessionId, hash: [u8; 32], now: Millis, expires_at: Millis) -> Result<(), Error> {
+        drop(self.1.beginning.lock().await);
         self.0.begin_family(id, hash, now, expires_at).await
     }
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, Error> {

@@ -284,3 +284,58 @@ async fn g13_who_hangs_up_half_way_leaves_no_session_half_ended() {
         assert_eq!(rig.ended(), [(phone.session, CloseCode::Banned), (laptop.session, CloseCode::Banned)]);
     }
 }
+
+/// Two nodes, which share stores and nothing else.
+#[tokio::test]
+async fn g13_a_sign_in_with_the_old_password_at_another_node_does_not_outlive_the_change() {
+    for rig in rigs(settings()).await {
+        let asks = rig.register("grace").await;
+        let caller = rig.caller(&asks.tokens.access_token);
+        let another = rig.another().await;
+        let new = "copper lantern 1815";
+        let change = async || {
+            let body = rest::ChangePassword { old: PASSWORD.to_owned(), new: new.to_owned() };
+            rig.accounts.change_password(caller, body, address(1)).await.unwrap();
+        };
+        let login = rest::Login { login: "grace".into(), password: PASSWORD.into(), device: None, device_name: None };
+
+        // It looked at the row before the change and writes its own after it.
+        let stopped = rig.faults.beginning.lock().await;
+        let mut signing_in = Box::pin(another.login(login.clone(), address(1)));
+        tokio::select! {
+            biased;
+            done = &mut signing_in => panic!("not stopped: {done:?}"),
+            () = async { change().await } => {}
+        }
+        drop(stopped);
+        let outcome = signing_in.await;
+        assert_eq!(outcome.unwrap_err().code, Code::Unauthenticated);
+        let list = rig.accounts.sessions(caller).await.unwrap();
+        assert_eq!(list.iter().map(|item| item.id).collect::<Vec<_>>(), [asks.session]);
+    }
+}
+
+#[tokio::test]
+async fn g13_a_sign_in_while_others_are_ended_for_a_new_password_is_ended_too() {
+    for rig in rigs(settings()).await {
+        let asks = rig.register("grace").await;
+        let caller = rig.caller(&asks.tokens.access_token);
+        rig.login("grace", None).await;
+        let another = rig.another().await;
+        let login = rest::Login { login: "grace".into(), password: PASSWORD.into(), device: None, device_name: None };
+        let body = rest::ChangePassword { old: PASSWORD.to_owned(), new: "copper lantern 1815".to_owned() };
+        // Those there were are ended; the new password is not written yet.
+        let stopped = rig.faults.gate.lock().await;
+        let mut changing = Box::pin(rig.accounts.change_password(caller, body, address(1)));
+        tokio::select! {
+            biased;
+            done = &mut changing => panic!("not stopped: {done:?}"),
+            () = rig.until_ended(1) => {}
+        }
+        let slipped_in = another.login(login, address(1)).await.unwrap();
+        drop(stopped);
+        changing.await.unwrap();
+        assert!(rig.ended().iter().any(|(session, _)| *session == slipped_in.session));
+        assert!(rig.refresh(&slipped_in.tokens.refresh_token).await.is_err());
+    }
+}

@@ -4,7 +4,10 @@
 use std::{
     future::Future,
     io,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use tokio::{
 };
 
 use super::TAKE;
-use crate::Error;
+use crate::{Error, health::Snapshot};
 
 /// One call that takes longer closes the gate: by then a healthy server has answered a thousand others.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -41,6 +44,8 @@ struct Shared {
     probe: String,
     line: RwLock<Line>,
     calls: Semaphore,
+    n_writes: AtomicU64,
+    n_turned_away: AtomicU64,
     is_open: Gauge,
 }
 
@@ -63,7 +68,15 @@ impl Gate {
         let is_open = gauge!("starling_redis_reachable");
         is_open.set(1.0);
         let line = RwLock::new(Line::Open { no: 0, connection });
-        Ok(Gate(Arc::new(Shared { client, probe, line, calls: Semaphore::new(CALLS_MAX), is_open })))
+        Ok(Gate(Arc::new(Shared {
+            client,
+            probe,
+            line,
+            calls: Semaphore::new(CALLS_MAX),
+            n_writes: AtomicU64::new(0),
+            n_turned_away: AtomicU64::new(0),
+            is_open,
+        })))
     }
 
     /// A call that changes something: without an answer, nobody knows whether it did.
@@ -71,7 +84,9 @@ impl Gate {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        self.call(act).await
+        let outcome = self.call(act).await;
+        self.0.n_writes.fetch_add(u64::from(outcome.is_ok()), Ordering::Relaxed);
+        outcome
     }
 
     /// A call that changes nothing that matters: without an answer, it was refused.
@@ -85,6 +100,18 @@ impl Gate {
         })
     }
 
+    /// A write that means nothing.
+    pub(super) async fn ping(&self) -> Result<(), Error> {
+        self.read(async |mut line| try_out(&mut line, &self.0.probe).await).await
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let writes = self.0.n_writes.load(Ordering::Relaxed);
+        let waiting = CALLS_MAX - self.0.calls.available_permits();
+        let queue_full = self.0.n_turned_away.load(Ordering::Relaxed);
+        Snapshot { writes, commits: writes, queue_full, waiting: waiting as u64 }
+    }
+
     async fn call<T, F>(&self, act: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Error>
     where
         F: Future<Output = RedisResult<T>>,
@@ -94,6 +121,7 @@ impl Gate {
             Line::Closed { reason } => return Err(Error::Refused(format!("Redis is away: {reason}"))),
         };
         let Ok(_permit) = self.0.calls.try_acquire() else {
+            self.0.n_turned_away.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Refused(format!("{CALLS_MAX} calls wait for Redis already")));
         };
         let outcome = timeout(ANSWER_WITHIN, act(connection)).await.unwrap_or_else(|_| {
@@ -157,14 +185,18 @@ async fn connect(client: &Client, probe: &str) -> RedisResult<MultiplexedConnect
         .set_pipeline_buffer_size(CALLS_MAX);
     let connected = timeout(CONNECT_WITHIN, async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        // Takes one of a billion, so that a server counts only if it runs scripts and may be written.
-        TAKE.key(probe).arg(0).arg(1).arg(1_000_000_000).arg(PROBE_MS).invoke_async::<()>(&mut connection).await?;
+        try_out(&mut connection, probe).await?;
         Ok(connection)
     });
     connected.await.unwrap_or_else(|_| {
         let reason = format!("no answer within {} ms", CONNECT_WITHIN.as_millis());
         Err(io::Error::new(io::ErrorKind::TimedOut, reason).into())
     })
+}
+
+/// Takes one of a billion: a server counts only if it runs scripts and may be written.
+async fn try_out(connection: &mut MultiplexedConnection, probe: &str) -> RedisResult<()> {
+    TAKE.key(probe).arg(0).arg(1).arg(1_000_000_000).arg(PROBE_MS).invoke_async(connection).await
 }
 
 /// Whether it is the connection that failed, or the server behind it was made a replica: another connection may do.

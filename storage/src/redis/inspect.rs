@@ -22,24 +22,20 @@ const ANY: Rate = Rate { count: 1_000, period_ms: 1_000, burst: 1_000 };
 pub async fn inspect(settings: &Settings) -> Vec<Finding> {
     let redis = match open(settings).await {
         Ok(redis) => redis,
-        Err(error) => return vec![Finding { name: "redis", outcome: Err(error.to_string()) }],
+        Err(error) => return vec![Finding { name: "reachable", outcome: Err(error.to_string()) }],
     };
-    let mut findings = vec![Finding { name: "redis round trip", outcome: round_trip(&redis).await }];
+    let mut findings = vec![Finding { name: "round trip", outcome: round_trip(&redis).await }];
     let mut get = cmd("INFO");
     get.arg("everything");
     let found = match redis.gate.read(async |mut line| get.query_async::<String>(&mut line).await).await {
         Ok(text) => {
             let info = Info(&text);
             let version = format!("{settings} answers, {}", info.version());
-            [("redis", Ok(version)), ("redis memory", info.memory()), ("redis persistence", Ok(info.persistence()))]
+            [("reachable", Ok(version)), ("memory", info.memory()), ("persistence", Ok(info.persistence()))]
         }
         Err(error) => {
             let unknown = || Err(format!("cannot tell: {error}; let this user run INFO"));
-            [
-                ("redis", Ok(format!("{settings} answers"))),
-                ("redis memory", unknown()),
-                ("redis persistence", unknown()),
-            ]
+            [("reachable", Ok(format!("{settings} answers"))), ("memory", unknown()), ("persistence", unknown())]
         }
     };
     findings.extend(found.map(|(name, outcome)| Finding { name, outcome }));

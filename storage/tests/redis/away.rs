@@ -23,6 +23,8 @@ async fn a_killed_redis_is_noticed_and_found_again_empty() {
     assert_eq!(rotate(&store, 1, 0).await.unwrap(), Rotated::Rotated);
     server.kill();
     assert!(until(&store, Result::is_err).await < NOTICED);
+    assert!(store.token_health.ping().await.is_err());
+    assert!(store.health.ping().await.is_ok(), "the rest goes on");
     let asked = Instant::now();
     for _ in 0..50 {
         let error = rotate(&store, 2, 0).await.unwrap_err();
@@ -31,6 +33,7 @@ async fn a_killed_redis_is_noticed_and_found_again_empty() {
     assert!(asked.elapsed() < AT_ONCE);
     server.restart().await;
     assert!(until(&store, Result::is_ok).await < BACK);
+    assert!(store.token_health.ping().await.is_ok());
     assert_eq!(rotate(&store, 2, 0).await.unwrap(), Rotated::Unknown, "it has forgotten");
 }
 
@@ -45,6 +48,7 @@ async fn a_stopped_redis_makes_a_thousand_callers_wait_once_and_nobody_after_the
     assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Refused(_)))));
     let n_turned_away = answers.iter().filter(|a| a.as_ref().is_err_and(|e| e.to_string().contains("wait for Redis")));
     assert_eq!(n_turned_away.count(), 3000 - 1024, "calls under way are bounded");
+    assert_eq!(store.token_health.snapshot().queue_full, 3000 - 1024);
     let asked = Instant::now();
     for _ in 0..50 {
         assert!(store.tokens.put_ticket([1; 32], ticket(), Millis(0)).await.is_err());

@@ -8,6 +8,7 @@ mod derive;
 pub mod directory;
 pub mod error;
 pub mod fence;
+mod fresh;
 pub mod gcra;
 pub mod health;
 pub mod inspect;
@@ -27,6 +28,7 @@ use std::{
 };
 
 pub use error::Error;
+pub use sqlite::{BackupError, backup};
 
 /// Every face of one store; all of them speak to the same data.
 #[derive(Clone)]
@@ -190,11 +192,7 @@ impl Store {
             TokenStore::Redis(settings) => Some(redis::open(settings).await?),
         };
         let store = match (&settings.history, &redis) {
-            (History::Sqlite { dir }, _) => {
-                let (dir, path) = (dir.clone(), dir.clone());
-                let opened = tokio::task::spawn_blocking(move || Store::open_sqlite(&dir)).await;
-                opened.unwrap_or_else(|error| Err(OpenError::Database { path, reason: error.to_string() }))?
-            }
+            (History::Sqlite { dir }, _) => blocking(dir, Store::open_sqlite).await?,
             (History::Cql(settings), Some(redis)) => cql::open(settings, redis).await?,
             (History::Cql(settings), None) => return Err(cql::keeps_no_tokens(settings)),
             (History::Memory, _) => Store::memory(),
@@ -217,4 +215,41 @@ impl Store {
     pub fn memory() -> Store {
         memory::Memory::store()
     }
+}
+
+/// What opening the store would apply to its schema, in order.
+///
+/// # Errors
+/// As [`Store::connect`]; changes nothing.
+pub async fn plan(settings: &Settings) -> Result<Vec<String>, OpenError> {
+    match &settings.history {
+        History::Sqlite { dir } => blocking(dir, sqlite::plan).await.map(named),
+        History::Cql(settings) => cql::plan(settings).await,
+        History::Memory => Ok(Vec::new()),
+    }
+}
+
+/// Brings the store to this release's schema as opening it does, and says what was applied.
+///
+/// # Errors
+/// As [`Store::connect`].
+pub async fn migrate(settings: &Settings) -> Result<Vec<String>, OpenError> {
+    match &settings.history {
+        History::Sqlite { dir } => blocking(dir, sqlite::migrate).await.map(named),
+        History::Cql(settings) => cql::apply(settings).await.map(named),
+        History::Memory => Ok(Vec::new()),
+    }
+}
+
+fn named(files: Vec<&'static str>) -> Vec<String> {
+    files.into_iter().map(str::to_owned).collect()
+}
+
+/// Does something with a directory, off the threads that must not wait for a disk.
+async fn blocking<T: Send + 'static>(
+    dir: &Path, work: impl FnOnce(&Path) -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let (dir, path) = (dir.to_owned(), dir.to_owned());
+    let done = tokio::task::spawn_blocking(move || work(&dir)).await;
+    done.unwrap_or_else(|crash| Err(OpenError::Database { path, reason: crash.to_string() }))
 }

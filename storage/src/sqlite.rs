@@ -2,6 +2,7 @@
 //! is written in its transaction, so nothing is ever unsettled here.
 
 mod accounts;
+mod backup;
 mod directory;
 mod explain;
 mod inventory;
@@ -53,6 +54,18 @@ const WRITES_WAITING_MAX: usize = 16_384;
 const READS_WAITING_MAX: usize = 16_384;
 /// Threads that read. Reads wait for the disk at worst; more threads than this only compete for the cores.
 const READERS: usize = 3;
+
+pub use backup::{BackupError, backup};
+
+/// What opening the database in `dir` would apply to it.
+pub(crate) fn plan(dir: &Path) -> Result<Vec<&'static str>, OpenError> {
+    open::plan(dir)
+}
+
+/// Brings the database in `dir` to this release's schema, and names what was applied.
+pub(crate) fn migrate(dir: &Path) -> Result<Vec<&'static str>, OpenError> {
+    open::open(dir).map(|opened| opened.migrated)
+}
 
 /// Opens, or makes, the database in `dir`.
 pub(crate) fn open(dir: &Path) -> Result<Store, OpenError> {

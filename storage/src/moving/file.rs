@@ -2,9 +2,8 @@
 //! field makes a new version. Knows no store.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, BufWriter, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use super::{Counts, MoveError};
 use crate::{
     accounts::{Session, SigningKey, User},
     directory::Member,
+    fresh::Fresh,
     tokens::Family,
 };
 
@@ -240,7 +240,7 @@ impl Counts {
 /// A file on its way: it has its name only when it is whole.
 pub(super) struct Writer {
     path: PathBuf,
-    part: PathBuf,
+    fresh: Fresh,
     file: BufWriter<File>,
     sum: Sha256,
     /// What was written so far.
@@ -250,19 +250,11 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins a file that only this user may read. One that is there is never written over.
     pub(super) fn begin(path: &Path, now: Millis) -> Result<Writer, MoveError> {
-        let failed = |source| MoveError::File { path: path.to_owned(), source };
-        if path.symlink_metadata().is_ok() {
-            return Err(failed(io::Error::other("it is there already; name another file, or move it away")));
-        }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        // what an attempt that was interrupted left
-        let _ = fs::remove_file(&part);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+        let begun = Fresh::begin(path);
+        let (fresh, file) = begun.map_err(|source| MoveError::File { path: path.to_owned(), source })?;
         let mut writer = Writer {
             path: path.to_owned(),
-            part,
+            fresh,
             file: BufWriter::with_capacity(1 << 16, file),
             sum: Sha256::new(),
             counts: Counts::default(),
@@ -283,23 +275,9 @@ impl Writer {
     pub(super) fn end(mut self) -> Result<Counts, MoveError> {
         let sha256 = hex::of(&self.sum.clone().finalize());
         self.line(&Line::End { counts: self.counts, sha256 })?;
-        self.keep().map_err(|source| MoveError::File { path: self.path.clone(), source })?;
+        let kept = self.file.flush().and_then(|()| self.fresh.keep());
+        kept.map_err(|source| MoveError::File { path: self.path, source })?;
         Ok(self.counts)
-    }
-
-    fn keep(&mut self) -> io::Result<()> {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        fs::rename(&self.part, &self.path)?;
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir)?.sync_all()
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // gone already if the file is whole
-        let _ = fs::remove_file(&self.part);
     }
 }
 

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{explain::explain, migrations};
 use crate::OpenError;
 
 /// The database in its directory.
-const DATABASE: &str = "starling.db";
+pub(super) const DATABASE: &str = "starling.db";
 /// Locked as long as a process uses the directory.
 const LOCK: &str = "starling.lock";
 /// Pages of the write-ahead log (4 KiB each) after which it is written back: 16 MiB, so that a page that changes often is
@@ -29,9 +29,12 @@ const CHECK_BYTES_MAX: u64 = 8 << 20;
 pub(super) struct Opened {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
+    /// The migrations that were applied now.
+    pub(super) migrated: Vec<&'static str>,
     pub(super) lock: File,
 }
 
+/// Opens the database and brings it to this release's schema.
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
     if dir.metadata().is_ok_and(|found| !found.is_dir()) {
@@ -48,9 +51,21 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let path = dir.join(DATABASE);
     let failed = |source| explain(&path, source);
     let mut connection = connection(&path).map_err(failed)?;
-    migrations::apply(&mut connection, &path)?;
+    let migrated = migrations::apply(&mut connection, &path)?;
     check(&connection, &path)?;
-    Ok(Opened { path, connection, lock })
+    Ok(Opened { path, connection, migrated, lock })
+}
+
+/// What [`open`] would apply to the database of a directory. Changes nothing; the directory may be in use.
+pub(super) fn plan(dir: &Path) -> Result<Vec<&'static str>, OpenError> {
+    let path = dir.join(DATABASE);
+    if !path.exists() {
+        return Ok(migrations::all());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags).map_err(|source| explain(&path, source))?;
+    let pending = migrations::pending(&connection, &path)?;
+    Ok(pending.into_iter().map(|migration| migration.file).collect())
 }
 
 /// A connection for the writer.
@@ -80,9 +95,14 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    if path.metadata().is_ok_and(|found| found.len() > CHECK_BYTES_MAX) {
-        return Ok(());
+    match path.metadata().is_ok_and(|found| found.len() > CHECK_BYTES_MAX) {
+        true => Ok(()),
+        false => look_through(connection, path),
     }
+}
+
+/// Reads the whole database.
+pub(super) fn look_through(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
     match verdict {
         Ok(verdict) if verdict == "ok" => Ok(()),

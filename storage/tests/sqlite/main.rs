@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "a child learns from its environment that it is one")]
 
+mod backup;
 #[path = "../common/mod.rs"]
 mod common;
 mod death;

@@ -39,7 +39,7 @@ use uuid::Uuid;
 
 pub use self::{
     inspect::inspect,
-    settings::{InvalidReplication, Replication, Settings},
+    settings::{InvalidReplication, Replication, Settings, is_keyspace_name},
 };
 use self::{migrations::Migrations, servers::Servers, statements::Preparer};
 use crate::{OpenError, Store, meters::Meters, redis::Redis};
@@ -128,7 +128,7 @@ pub(crate) async fn open(settings: &Settings, redis: &Arc<Redis>) -> Result<Stor
         sessions: cql.clone(),
         tokens: redis.clone(),
         health: cql.clone(),
-        token_health: cql.clone(),
+        token_health: redis.clone(),
         inventory: cql,
         families: redis.clone(),
     })

@@ -241,6 +241,18 @@ pub async fn migrate(settings: &Settings) -> Result<Vec<String>, OpenError> {
     }
 }
 
+/// Looks at the servers behind the settings: `(store, finding)`, none for embedded stores. Changes nothing that lasts.
+pub async fn inspect(settings: &Settings) -> Vec<(&'static str, inspect::Finding)> {
+    let mut found = Vec::new();
+    if let History::Cql(settings) = &settings.history {
+        found.extend(cql::inspect(settings).await.into_iter().map(|finding| ("storage.cql", finding)));
+    }
+    if let TokenStore::Redis(settings) = &settings.tokens {
+        found.extend(redis::inspect(settings).await.into_iter().map(|finding| ("tokens.redis", finding)));
+    }
+    found
+}
+
 fn named(files: Vec<&'static str>) -> Vec<String> {
     files.into_iter().map(str::to_owned).collect()
 }

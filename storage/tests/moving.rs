@@ -9,14 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Log, cid, conversation, events, incarnation, user};
+use common::{Log, cid, conversation, events, incarnation, stores::cql_settings, user};
+use loadtest::servers;
 use protocol::{Body, DeviceId, Kind, Millis, Role, Seq, SessionId, push::Marks};
 use storage::{
-    Store,
+    History, Settings, Store, TokenStore,
     accounts::{Session, SigningKey, User, UserCreated, UserUpdate},
+    cql,
     directory::MarkUpdate,
     memory::{Memory, faults},
     moving::{Counts, Import, MoveError, export, import},
+    redis,
     tokens::{Rotated, Rotation},
 };
 
@@ -154,10 +157,10 @@ fn same(a: &Path, b: &Path) {
 /// Out of `from` and into each store in turn; each file holds what the first did.
 async fn through(from: Store, stores: Vec<Store>, dir: &Path) -> Counts {
     let path = |n: usize| dir.join(format!("{n}.jsonl"));
-    let counts = export(&from, &path(0), NOW).await.unwrap();
+    let counts = export(&from, &path(0), incarnation(8), NOW).await.unwrap();
     for (n, store) in stores.iter().enumerate() {
         assert_eq!(import(store, how(&path(n))).await.unwrap(), counts);
-        assert_eq!(export(store, &path(n + 1), NOW).await.unwrap(), counts);
+        assert_eq!(export(store, &path(n + 1), incarnation(8), NOW).await.unwrap(), counts);
         same(&path(0), &path(n + 1));
     }
     counts
@@ -190,11 +193,29 @@ async fn everything_moves_from_sqlite_to_memory_and_back() {
     assert_eq!(new.accounts.user_by_handle("bird 4").await.unwrap().unwrap().deleted_at, Some(NOW));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_moves_from_sqlite_to_cql_and_redis_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| Store::open_sqlite(&dir.path().join(name)).unwrap());
+    let keyspace = servers::Cql::started().keyspace();
+    let prefix = servers::Prefix { url: servers::redis_url(), name: keyspace.name.clone() };
+    let cql = cql::Settings { keyspace: keyspace.name.clone(), ..cql_settings() };
+    let redis = redis::Settings { url: prefix.url.clone(), tls_ca: None, prefix: format!("{}:", prefix.name) };
+    let settings = Settings { history: History::Cql(cql), tokens: TokenStore::Redis(redis) };
+    let store = Store::connect(&settings).await.unwrap();
+    through(filled(old).await, vec![store.clone(), new], dir.path()).await;
+    assert_eq!(store.tokens.rotate(rotation(1, 1)).await.unwrap(), Rotated::Again);
+    assert_eq!(store.tokens.rotate(rotation(3, 1)).await.unwrap(), Rotated::Rotated);
+    assert_eq!(store.tokens.rotate(rotation(2, 1)).await.unwrap(), Rotated::Unknown);
+    let known = store.log.find(conversation(1), user(2), &cid("cid 4100")).await.unwrap().unwrap();
+    assert_eq!(known.seq, Seq(4100));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_now_and_then_is_asked_again_until_all_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("house.jsonl");
-    let counts = export(&filled(Store::memory()).await, &path, NOW).await.unwrap();
+    let counts = export(&filled(Store::memory()).await, &path, incarnation(8), NOW).await.unwrap();
     for seed in 0..5 {
         let store = Memory::with_faults(faults::seeded(seed, 200));
         assert_eq!(import(&store, how(&path)).await.unwrap(), counts, "seed {seed}");
@@ -205,7 +226,7 @@ async fn a_store_that_fails_now_and_then_is_asked_again_until_all_is_there() {
 async fn an_import_that_was_interrupted_goes_on_only_when_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("house.jsonl");
-    let counts = export(&filled(Store::memory()).await, &path, NOW).await.unwrap();
+    let counts = export(&filled(Store::memory()).await, &path, incarnation(8), NOW).await.unwrap();
     for interrupted_after in [1, 5, 20, 60, 110] {
         let mut n_writes = 0;
         let store = Memory::with_faults(move |_| {
@@ -228,7 +249,7 @@ async fn an_import_that_was_interrupted_goes_on_only_when_told_to() {
 async fn what_is_in_the_store_and_not_in_the_file_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("house.jsonl");
-    export(&filled(Store::memory()).await, &path, NOW).await.unwrap();
+    export(&filled(Store::memory()).await, &path, incarnation(8), NOW).await.unwrap();
     let differs = async |store: &Store| {
         let again = Import { resume: true, ..how(&path) };
         import(store, again).await.unwrap_err().to_string()
@@ -254,7 +275,7 @@ async fn what_is_in_the_store_and_not_in_the_file_is_found() {
 async fn a_file_that_is_not_whole_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("house.jsonl");
-    export(&filled(Store::memory()).await, &path, NOW).await.unwrap();
+    export(&filled(Store::memory()).await, &path, incarnation(8), NOW).await.unwrap();
     let whole = fs::read_to_string(&path).unwrap();
     let lines: Vec<_> = whole.lines().collect();
     let n = lines.len();
@@ -280,7 +301,7 @@ async fn a_file_that_is_not_whole_is_refused_before_anything_is_written() {
         let store = Store::memory();
         let refused = import(&store, how(&path)).await.unwrap_err().to_string();
         assert!(refused.contains(reason), "{n}: {refused}");
-        assert!(matches!(export(&store, &dir.path().join("x"), NOW).await, Err(MoveError::Empty)));
+        assert!(matches!(export(&store, &dir.path().join("x"), incarnation(8), NOW).await, Err(MoveError::Empty)));
     }
     assert!(matches!(import(&Store::memory(), how(Path::new("/does/not/exist"))).await, Err(MoveError::File { .. })));
 }
@@ -290,11 +311,11 @@ async fn a_file_is_private_and_never_written_over_and_there_is_none_if_it_is_not
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("house.jsonl");
     let store = filled(Store::memory()).await;
-    assert!(matches!(export(&Store::memory(), &path, NOW).await, Err(MoveError::Empty)));
+    assert!(matches!(export(&Store::memory(), &path, incarnation(8), NOW).await, Err(MoveError::Empty)));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    export(&store, &path, NOW).await.unwrap();
+    export(&store, &path, incarnation(8), NOW).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let refused = export(&store, &path, NOW).await.unwrap_err().to_string();
+    let refused = export(&store, &path, incarnation(8), NOW).await.unwrap_err().to_string();
     assert!(refused.contains("it is there already"), "{refused}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

@@ -48,7 +48,7 @@ impl fmt::Display for Settings {
 }
 
 /// Whether CQL takes this name without quotes, as it is written.
-pub(super) fn is_keyspace_name(name: &str) -> bool {
+pub fn is_keyspace_name(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use protocol::{Body, ConversationId, Event, Millis, Seq, UserId};
+use protocol::{Body, ConversationId, Event, Incarnation, Millis, Seq, UserId, limits::BATCH_EVENTS_MAX};
 
 use super::{
     Counts, MoveError,
@@ -15,7 +15,7 @@ use crate::{
     Error, Store,
     accounts::Session,
     inventory::{Page, Place},
-    log::{Lane, Range},
+    log::{Claimed, Lane, Range},
 };
 
 /// Small reads made at once.
@@ -24,11 +24,12 @@ const AT_ONCE: usize = 32;
 const EVENTS: usize = 500;
 
 /// Writes everything to a file that must not be there yet. Only this user may read it: it holds password hashes and
-/// sealed keys, and every word that was said.
+/// sealed keys, and every word that was said. `owner` takes the logs whose last owner left something to do: of this run,
+/// never used again.
 ///
 /// # Errors
 /// [`MoveError`]: there is no file then.
-pub async fn export(store: &Store, path: &Path, now: Millis) -> Result<Counts, MoveError> {
+pub async fn export(store: &Store, path: &Path, owner: Incarnation, now: Millis) -> Result<Counts, MoveError> {
     let mut out = Writer::begin(path, now)?;
     let keys = patiently(|| store.accounts.signing_keys()).await;
     for key in keys.map_err(MoveError::store("cannot read the signing keys"))? {
@@ -53,6 +54,8 @@ pub async fn export(store: &Store, path: &Path, now: Millis) -> Result<Counts, M
     let mut from = Some(Place::default());
     while let Some(place) = from {
         let page = page("conversations", || store.inventory.conversations(&place)).await?;
+        let settled = stream::iter(page.items.iter().copied()).map(|c| settle(store, c, owner));
+        settled.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         for c in page.items {
             conversation(store, c, &mut out).await?;
         }
@@ -62,6 +65,20 @@ pub async fn export(store: &Store, path: &Path, now: Millis) -> Result<Counts, M
         return Err(MoveError::Empty);
     }
     out.end()
+}
+
+/// Writes what follows from the end of a log, if its last owner may not have come to it: as the next owner would.
+async fn settle(store: &Store, c: ConversationId, owner: Incarnation) -> Result<(), MoveError> {
+    let failed = || MoveError::store(format!("cannot settle the log of {c}"));
+    let standing = patiently(|| store.log.standing(c)).await.map_err(failed())?;
+    if standing.is_some_and(|standing| standing.head.settled < standing.head.seq)
+        && let Claimed::Claimed(tenancy) = patiently(|| store.log.claim(c, owner, None)).await.map_err(failed())?
+    {
+        for events in tenancy.tail.chunks(BATCH_EVENTS_MAX) {
+            patiently(|| store.log.follow(c, events)).await.map_err(failed())?;
+        }
+    }
+    Ok(())
 }
 
 async fn page<T, F>(what: &str, read: impl Fn() -> F) -> Result<Page<T>, MoveError>

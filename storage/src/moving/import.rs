@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use protocol::{ConversationId, Epoch, Event, Incarnation, Millis, Seq, push::Marks};
+use protocol::{ConversationId, Epoch, Event, Incarnation, Millis, Seq, limits::BATCH_EVENTS_MAX, push::Marks};
 use tokio::sync::mpsc;
 
 use super::{
@@ -93,8 +93,11 @@ async fn session(store: &Store, row: &Session, family: Option<&Family>, now: Mil
     if let Some(family) = family {
         patiently(|| store.families.put_family(row.id, family)).await?;
     }
+    let Some(at) = row.revoked_at else { return Ok(()) };
+    // a store may begin every session as one that lasts
+    patiently(|| store.sessions.revoke(row.id, at)).await?;
     // access tokens of a session that was ended a moment ago are still about
-    if let Some(at) = row.revoked_at.filter(|at| at.0 + REVOKED_MS > now.0) {
+    if at.0 + REVOKED_MS > now.0 {
         patiently(|| store.tokens.revoke(row.id, at, Millis(at.0 + REVOKED_MS))).await?;
     }
     Ok(())
@@ -172,7 +175,9 @@ impl Tenure<'_> {
         match patiently(|| self.store.log.claim(self.c, self.owner, None)).await? {
             Claimed::NotFound => (self.epoch, self.head) = (None, Seq(0)),
             Claimed::Claimed(tenancy) => {
-                patiently(|| self.store.log.follow(self.c, &tenancy.tail)).await?;
+                for events in tenancy.tail.chunks(BATCH_EVENTS_MAX) {
+                    patiently(|| self.store.log.follow(self.c, events)).await?;
+                }
                 (self.epoch, self.head) = (Some(tenancy.epoch), tenancy.head.seq);
             }
         }

@@ -1,8 +1,12 @@
 //! What `listen.admin` answers: health, readiness, metrics, and `/admin/*`, which the commands use. Never for the
 //! public: `/admin/*` wants the operator's token if there is one, and no browser's page may call it.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use actors::Clock;
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
@@ -15,9 +19,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{Code, Error, UserId, rest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use storage::health::Health;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    app::App,
+    app::{App, Stage},
     http::{
         extract::{JsonBody, bearer},
         refusal::{self, Refusal},
@@ -26,10 +32,15 @@ use crate::{
     shutdown::Shutdown,
 };
 
+/// A store that takes longer to give a sign of life is away: those who ask wait for a second, customarily.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(800);
+
 /// What the admin routes can reach.
 #[derive(Clone)]
 pub(crate) struct Admin {
-    pub(crate) app: App,
+    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) token: Option<String>,
     pub(crate) node: String,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) shutdown: Shutdown,
@@ -63,7 +74,7 @@ async fn operators_only(State(admin): State<Admin>, request: Request, next: Next
     if parts.headers.contains_key(header::ORIGIN) || parts.headers.contains_key("sec-fetch-site") {
         return Refusal(Error::new(Code::Forbidden, "not for pages in a browser")).into_response();
     }
-    if let Some(token) = &admin.app.config.admin_token {
+    if let Some(token) = &admin.token {
         let given = bearer(&parts).unwrap_or("");
         if aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_err() {
             return Refusal(Error::new(Code::Unauthenticated, "the admin token is needed")).into_response();
@@ -76,7 +87,7 @@ async fn operators_only(State(admin): State<Admin>, request: Request, next: Next
 async fn written(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(error) = refusal::of(&mut response) {
-        response = refusal::write(response, &error, "", admin.app.world.clock.wall());
+        response = refusal::write(response, &error, "", admin.clock.wall());
     }
     response
 }
@@ -89,6 +100,8 @@ pub(crate) struct Status {
     pub(crate) uptime_s: u64,
     pub(crate) ready: bool,
     pub(crate) unready: Vec<String>,
+    /// What does not work though the node is ready.
+    pub(crate) degraded: Vec<String>,
     pub(crate) connections: usize,
     pub(crate) sessions: usize,
     pub(crate) conversations: usize,
@@ -97,12 +110,16 @@ pub(crate) struct Status {
 
 impl Admin {
     async fn now(&self) -> Status {
-        let mut snapshot = self.app.starling.snapshot();
+        let app = match &*self.stage.borrow() {
+            Stage::Waiting(reason) => Err(reason.clone()),
+            Stage::Serving(app) => Ok(app.clone()),
+        };
+        let (mut snapshot, degraded) = match app {
+            Ok(app) => stores(&app).await,
+            Err(reason) => (actors::Snapshot { unready: vec![reason], ..actors::Snapshot::default() }, Vec::new()),
+        };
         if self.shutdown.is_draining() && !snapshot.unready.iter().any(|reason| reason == "draining") {
             snapshot.unready.insert(0, "draining".to_owned());
-        }
-        if let Err(error) = self.app.world.store.health.ping().await {
-            snapshot.unready.push(error.to_string());
         }
         Status {
             node: self.node.clone(),
@@ -110,21 +127,58 @@ impl Admin {
             uptime_s: self.started.elapsed().as_secs(),
             ready: snapshot.unready.is_empty(),
             unready: snapshot.unready,
+            degraded,
             connections: snapshot.connections,
             sessions: snapshot.sessions,
             conversations: snapshot.conversations,
             presence_channels: snapshot.presence_channels,
         }
     }
+
+    /// The deciding part, if it is there yet.
+    fn app(&self) -> Result<App, Refusal> {
+        match &*self.stage.borrow() {
+            Stage::Serving(app) => Ok(app.clone()),
+            Stage::Waiting(reason) => Err(Refusal(Error::new(Code::Unavailable, reason.clone()))),
+        }
+    }
+}
+
+/// The node's numbers and what its stores say. Without its history a node is of no use. Without its tokens it is: those
+/// who are signed in go on, and every other node lacks them too.
+async fn stores(app: &App) -> (actors::Snapshot, Vec<String>) {
+    let (mut snapshot, store) = (app.starling.snapshot(), &app.world.store);
+    let tokens = async {
+        match store.tokens.is_shared() {
+            true => sign_of_life("tokens", &*store.token_health).await,
+            false => None,
+        }
+    };
+    let (history, tokens) = tokio::join!(sign_of_life("history", &*store.health), tokens);
+    snapshot.unready.extend(history);
+    (snapshot, tokens.into_iter().collect())
+}
+
+/// Why a store does not answer, if it does not.
+async fn sign_of_life(store: &'static str, health: &dyn Health) -> Option<String> {
+    let reason = match timeout(SIGN_OF_LIFE, health.ping()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{store}: {error}")),
+        Err(_) => Some(format!("{store}: no answer within {} ms", SIGN_OF_LIFE.as_millis())),
+    };
+    ::metrics::gauge!("starling_store_up", "store" => store).set(f64::from(u8::from(reason.is_none())));
+    reason
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let now = admin.now().await;
     let status = if now.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": now.ready, "reasons": now.unready })))
+    (status, Json(json!({ "ready": now.ready, "reasons": now.unready, "degraded": now.degraded })))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    // for the gauges of the stores
+    admin.now().await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render(&admin.metrics))
 }
 
@@ -138,13 +192,13 @@ async fn drain(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     (StatusCode::ACCEPTED, Json(json!({ "draining": true })))
 }
 
-async fn keys(State(admin): State<Admin>) -> Json<Value> {
-    let keys = admin.app.starling.accounts.keys().into_iter();
-    Json(keys.map(|(kid, made_at, signs)| json!({ "kid": kid, "made_at": made_at, "signs": signs })).collect())
+async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
+    let keys = admin.app()?.starling.accounts.keys().into_iter();
+    Ok(Json(keys.map(|(kid, made_at, signs)| json!({ "kid": kid, "made_at": made_at, "signs": signs })).collect()))
 }
 
 async fn rotate(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
-    let kid = admin.app.starling.accounts.rotate_keys().await?;
+    let kid = admin.app()?.starling.accounts.rotate_keys().await?;
     tracing::info!(%kid, "signing key added");
     Ok(Json(json!({ "kid": kid })))
 }
@@ -152,7 +206,8 @@ async fn rotate(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
 async fn add_user(
     State(admin): State<Admin>, JsonBody(body): JsonBody<rest::Register>,
 ) -> Result<(StatusCode, Json<rest::User>), Refusal> {
-    let accounts = &admin.app.starling.accounts;
+    let app = admin.app()?;
+    let accounts = &app.starling.accounts;
     let signed_in = accounts.register(body, std::net::IpAddr::from([127, 0, 0, 1])).await?;
     // Registering signs in; the operator needs no session.
     accounts.logout(accounts.authenticate(&signed_in.tokens.access_token)?).await?;
@@ -172,13 +227,14 @@ async fn unban(State(admin): State<Admin>, Path(name): Path<String>) -> Result<S
 }
 
 async fn set_banned(admin: &Admin, name: &str, banned: bool) -> Result<StatusCode, Refusal> {
-    admin.app.starling.accounts.ban(find(admin, name).await?.id, banned).await?;
+    admin.app()?.starling.accounts.ban(find(admin, name).await?.id, banned).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// By id or by username.
 async fn find(admin: &Admin, name: &str) -> Result<rest::User, Refusal> {
-    let accounts = &admin.app.starling.accounts;
+    let app = admin.app()?;
+    let accounts = &app.starling.accounts;
     if let Ok(id) = name.parse::<UserId>() {
         return Ok(accounts.user(id).await?);
     }

@@ -1,10 +1,19 @@
-//! What every handler can reach, of REST and of the sockets. Only handed around: decides nothing, opens nothing.
+//! What every handler can reach, of REST and of the sockets, and whether there is anything to reach yet. Only handed
+//! around: decides nothing, opens nothing.
 
 use std::sync::Arc;
 
 use actors::{Starling, World};
 
 use crate::{config::Config, ws::settings::Settings};
+
+/// How far the node has got.
+pub(crate) enum Stage {
+    /// Its stores are not there yet, and why.
+    Waiting(String),
+    /// It serves.
+    Serving(App),
+}
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -13,14 +22,12 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) starling: Starling,
     pub(crate) world: World,
-    pub(crate) config: Config,
     pub(crate) sockets: Settings,
 }
 
 impl App {
-    pub(crate) fn new(starling: Starling, world: World, config: Config) -> App {
-        let sockets = Settings::of(&config);
-        App(Arc::new(Parts { starling, world, config, sockets }))
+    pub(crate) fn new(starling: Starling, world: World, config: &Config) -> App {
+        App(Arc::new(Parts { starling, world, sockets: Settings::of(config) }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line: what there is to type. Does nothing itself.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::Sources;
@@ -36,8 +38,25 @@ pub(crate) enum Command {
     /// This node
     #[command(subcommand)]
     Node(Node),
-    /// Whether a node could run here: configuration, ports, descriptors, data directory, speed of the disk
+    /// Whether a node could run here: configuration, ports, descriptors, data directory, speed of the disk, stores
     Check,
+    /// Bring the history's schema to this release's; a starting node does the same
+    Migrate {
+        /// Only say what would be applied
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Copy the SQLite database of `node.data_dir` to a new file, while the node runs
+    Backup { file: PathBuf },
+    /// Write everything the stores hold to a new file; no node may run on them
+    Export { file: PathBuf },
+    /// Bring everything from an exported file into empty stores, and compare; no node may run on them
+    Import {
+        file: PathBuf,
+        /// Go on with an import of this file that was interrupted
+        #[arg(long)]
+        resume: bool,
+    },
     /// Version of this binary
     Version,
 }

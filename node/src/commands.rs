@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod house;
 mod operate;
 
 use std::process::ExitCode;
@@ -31,6 +32,11 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
                 Ok(())
             }
             Command::Check => check::preflight(&loaded.config),
+            Command::Migrate { plan: true } => house::plan(&loaded.config),
+            Command::Migrate { plan: false } => house::migrate(&loaded.config),
+            Command::Backup { file } => house::backup(&loaded.config, &file),
+            Command::Export { file } => house::export(&loaded.config, &file),
+            Command::Import { file, resume } => house::import(&loaded.config, &file, resume),
             Command::Serve | Command::Version => serve::run(loaded.config, cli.sources),
             Command::Status { output } => operate::status(&loaded.config, output),
             Command::Keys(keys) => operate::keys(&loaded.config, keys),

@@ -152,6 +152,7 @@ fn contradictions(loaded: &Loaded) -> Vec<Mistake> {
         let remedy = "make it longer than auth.access_ttl_s";
         found.push(loaded.mistake("auth.refresh_ttl_s", "a refresh token must outlive the access token", remedy));
     }
+    stores(loaded, &mut found);
     let mut taken = std::collections::HashMap::new();
     for (name, address) in [
         ("listen.client", config.listen_client),
@@ -163,6 +164,49 @@ fn contradictions(loaded: &Loaded) -> Vec<Mistake> {
         }
     }
     found
+}
+
+/// Stores that cannot work together, and servers named for a store that is not used: a node that quietly keeps things
+/// elsewhere than its operator thinks is worse than one that does not start.
+fn stores(loaded: &Loaded, found: &mut Vec<Mistake>) {
+    let config = &loaded.config;
+    let cql = config.storage_backend == "cql";
+    let redis = config.tokens_backend == "redis";
+    let mut refuse = |key, reason, remedy| found.push(loaded.mistake(key, reason, remedy));
+    if cql && config.storage_cql_nodes.is_empty() {
+        refuse("storage.cql.nodes", "storage.backend is cql, and no server is named", "name some, host:port");
+    }
+    if !cql && !config.storage_cql_nodes.is_empty() {
+        let reason = "servers are named, and storage.backend is not cql: nothing would be kept there";
+        refuse("storage.cql.nodes", reason, "set storage.backend to cql, or name none");
+    }
+    if cql && !redis {
+        let reason = "storage.backend cql keeps no tokens: they would have no home";
+        refuse("tokens.backend", reason, "set it to redis, and tokens.redis.url_file");
+    }
+    if cql && config.auth_secret.is_none() {
+        let reason = "storage.backend is cql, and every node must have the same secret";
+        refuse("auth.secret_file", reason, "make one with: openssl rand -hex 32, and give it to every node");
+    }
+    if config.storage_cql_username.is_some() && config.storage_cql_password.is_none() {
+        refuse("storage.cql.username", "there is no password for it", "set storage.cql.password_file");
+    }
+    if config.storage_cql_password.is_some() && config.storage_cql_username.is_none() {
+        refuse("storage.cql.password", "there is nobody whose it is", "set storage.cql.username");
+    }
+    match &config.tokens_redis_url {
+        None if redis => {
+            refuse("tokens.redis.url", "tokens.backend is redis, and there is no URL", "set tokens.redis.url_file")
+        }
+        Some(_) if !redis => {
+            let reason = "a server is named, and tokens.backend is not redis: nothing would be kept there";
+            refuse("tokens.redis.url", reason, "set tokens.backend to redis, or remove it");
+        }
+        Some(url) if config.tokens_redis_tls_ca.is_some() && !url.starts_with("rediss://") => {
+            refuse("tokens.redis.tls_ca", "the URL says redis://, which is not TLS", "write rediss:// in the URL");
+        }
+        _ => {}
+    }
 }
 
 /// The sources in their order, each over the one before.

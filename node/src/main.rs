@@ -17,6 +17,7 @@ mod report;
 mod routes;
 mod serve;
 mod shutdown;
+mod stores;
 mod world;
 mod ws;
 

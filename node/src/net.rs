@@ -40,7 +40,8 @@ pub(crate) struct Connected {
 /// A listener and what answers on it.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
-    pub(crate) router: Router,
+    /// Asked for every request: it changes when the node is ready.
+    pub(crate) router: watch::Receiver<Router>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) tls: Option<Tls>,
 }
@@ -98,7 +99,8 @@ fn is_about_the_client(error: &std::io::Error) -> bool {
 }
 
 async fn connection(
-    tcp: TcpStream, connected: Connected, router: Router, tls: Option<Tls>, closing: watch::Receiver<bool>,
+    tcp: TcpStream, connected: Connected, router: watch::Receiver<Router>, tls: Option<Tls>,
+    closing: watch::Receiver<bool>,
 ) {
     let stream = match tls {
         None => Stream::Plain(tcp),
@@ -114,10 +116,12 @@ async fn connection(
     Box::pin(http(stream, connected, router, closing)).await;
 }
 
-async fn http(stream: Stream, connected: Connected, router: Router, mut closing: watch::Receiver<bool>) {
+async fn http(
+    stream: Stream, connected: Connected, router: watch::Receiver<Router>, mut closing: watch::Receiver<bool>,
+) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(connected.clone());
-        let router = router.clone();
+        let router = router.borrow().clone();
         async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {})) }
     });
     let connection = http1::Builder::new()

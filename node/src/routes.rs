@@ -5,12 +5,22 @@ use axum::{
     Router,
     routing::{delete, get, patch, post},
 };
+use protocol::{Code, Error};
 
 use crate::{
     app::App,
-    http::{auth, conversations, edge, messages, openapi, presence, users},
+    http::{
+        auth, conversations,
+        edge::{self, Edge},
+        messages, openapi, presence,
+        refusal::Refusal,
+        users,
+    },
     ws,
 };
+
+/// Who comes before the stores are there is told to come back after this.
+const COME_BACK_MS: u64 = 1000;
 
 macro_rules! routes {
     ($($method:ident $path:literal => $handler:path,)*) => {
@@ -60,8 +70,14 @@ routes! {
 }
 
 /// Everything on `listen.client`.
-pub(crate) fn router(app: App) -> Router {
-    edge::around(routes().with_state(app.clone()), app)
+pub(crate) fn router(app: App, edge: Edge) -> Router {
+    edge::around(routes().with_state(app), edge)
+}
+
+/// The same while the stores are not there yet: whoever comes hears so at once, sockets too.
+pub(crate) fn waiting(edge: Edge) -> Router {
+    let away = || Error::new(Code::Unavailable, "this node waits for its stores").after_ms(COME_BACK_MS);
+    edge::around(Router::new().fallback(async move || Refusal(away())), edge)
 }
 
 #[cfg(test)]

@@ -11,13 +11,16 @@ use tokio::sync::watch;
 
 use crate::{
     admin::{self, Admin},
-    app::App,
+    app::{App, Stage},
     config::{self, Config, Sources},
-    descriptors, logs, metrics,
+    descriptors,
+    http::edge::Edge,
+    logs, metrics,
     net::{self, Door, admission::Admission, tls::Tls},
     report::{Failure, complain, say},
     routes,
     shutdown::{self, Shutdown},
+    stores,
     world::{DataDir, SecureRandom, SteadyClock},
 };
 
@@ -58,16 +61,22 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let clock = Arc::new(SteadyClock::start(&data.clock_mark()));
-    let store = open_store(&config, &data).await?;
-    let world = World { clock: clock.clone(), random: Arc::new(SecureRandom), store };
-    let starling = Starling::start(world.clone(), settings).await;
-    let starling = starling.map_err(|error| Failure::Failed(format!("cannot start on the store: {error}")))?;
-
     let shutdown = Shutdown::new();
+    shutdown::listen(shutdown.clone(), reload(sources, level, tls.clone()))
+        .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     let closing = watch::Sender::new(false);
-    let app = App::new(starling, world, config.clone());
-    let admin =
-        Admin { app: app.clone(), node: node.clone(), metrics: recorder.clone(), shutdown: shutdown.clone(), started };
+    let edge = Edge::new(clock.clone(), Arc::new(SecureRandom), &config);
+    let routes = watch::Sender::new(routes::waiting(edge.clone()));
+    let stage = watch::Sender::new(Stage::Waiting("starting".to_owned()));
+    let admin = Admin {
+        stage: stage.subscribe(),
+        clock: clock.clone(),
+        token: config.admin_token.clone(),
+        node: node.clone(),
+        metrics: recorder.clone(),
+        shutdown: shutdown.clone(),
+        started,
+    };
     let admission = Admission::new(
         connections_max(&config),
         config.limits_address_connections,
@@ -75,14 +84,14 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
         config.listen_trusted_proxies.clone(),
     );
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let clients =
-        Door { listener: client, router: routes::router(app.clone()), admission: admission.clone(), tls: tls.clone() };
+    let clients = Door { listener: client, router: routes.subscribe(), admission: admission.clone(), tls: tls.clone() };
     let admins = Door {
         listener: operators,
-        router: admin::router(admin),
+        router: watch::Sender::new(admin::router(admin)).subscribe(),
         admission: Admission::new(ADMIN_CONNECTIONS, 0, 0, Vec::new()),
         tls: None,
     };
+    // Before the stores: whoever comes meanwhile gets an answer, and a signal ends the waiting.
     tokio::spawn(clients.serve(closing.subscribe()));
     tokio::spawn(admins.serve(closing.subscribe()));
     tokio::spawn(net::hold(peers));
@@ -91,23 +100,30 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     if let Some(tls) = &tls {
         tokio::spawn(tls.clone().watch());
     }
-    let reload = reload(sources, level, tls);
-    shutdown::listen(shutdown.clone(), reload)
-        .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
 
-    let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
-    say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
-    tracing::info!(node, start_ms = started.elapsed().as_micros() as f64 / 1e3, "ready");
-    if std::io::stderr().is_terminal() {
-        welcome(&format!("{scheme}://{client_at}"));
+    let begin = async |store| {
+        let world = World { clock: clock.clone(), random: Arc::new(SecureRandom), store };
+        Ok(App::new(Starling::start(world.clone(), settings.clone()).await?, world, &config))
+    };
+    let places = stores::settings(&config);
+    let app = tokio::select! {
+        biased;
+        () = shutdown.asked() => None,
+        app = stores::wait(&places, begin, &stage) => Some(app.map_err(failed)?),
+    };
+    if let Some(app) = app {
+        drop(routes.send_replace(routes::router(app.clone(), edge)));
+        stage.send_replace(Stage::Serving(app.clone()));
+        let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
+        say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
+        tracing::info!(node, start_ms = started.elapsed().as_micros() as f64 / 1e3, "ready");
+        if std::io::stderr().is_terminal() {
+            welcome(&format!("{scheme}://{client_at}"));
+        }
+
+        shutdown.asked().await;
+        drain(&app, &config).await;
     }
-
-    shutdown.asked().await;
-    tracing::info!("draining");
-    ::metrics::gauge!("starling_drain_state").set(1.0);
-    let notice = Duration::from_millis(config.drain_notice_ms);
-    let deadline = Duration::from_millis(config.drain_deadline_ms);
-    app.starling.drain(notice, config.drain_rate, deadline).await;
     closing.send_replace(true);
     let closed = Instant::now();
     while admission.open() > 0 && closed.elapsed() < CLOSING_TIMEOUT {
@@ -120,13 +136,13 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open_store(config: &Config, data: &DataDir) -> Result<storage::Store, Failure> {
-    let history = match config.storage_backend.as_str() {
-        "memory" => storage::History::Memory,
-        _ => storage::History::Sqlite { dir: data.path().to_owned() },
-    };
-    let opened = storage::Store::connect(&storage::Settings { history, tokens: storage::TokenStore::Embedded }).await;
-    opened.map_err(|error| Failure::Failed(error.to_string()))
+/// Tells all clients to go and finishes what is under way.
+async fn drain(app: &App, config: &Config) {
+    tracing::info!("draining");
+    ::metrics::gauge!("starling_drain_state").set(1.0);
+    let notice = Duration::from_millis(config.drain_notice_ms);
+    let deadline = Duration::from_millis(config.drain_deadline_ms);
+    app.starling.drain(notice, config.drain_rate, deadline).await;
 }
 
 /// What `actors` depends on, from the configuration and the data directory.

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -65,6 +66,29 @@ fn its_links_lead_somewhere_and_its_verbs_and_commands_exist() {
         let mut asked = Command::new(env!("CARGO_BIN_EXE_starling"));
         let answer = asked.args(command.split(' ')).arg("--help").output().unwrap();
         assert!(answer.status.success(), "starling {command}: {}", String::from_utf8_lossy(&answer.stderr));
+    }
+}
+
+#[test]
+fn the_configurations_that_are_shown_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = [("auth.secret", "5e".repeat(32)), ("cql.password", "p".into()), ("redis.url", "rediss://h/".into())];
+    for (name, secret) in secrets {
+        let mut file = fs::OpenOptions::new();
+        let mut file = file.write(true).create_new(true).mode(0o600).open(dir.path().join(name)).unwrap();
+        file.write_all(String::as_bytes(&secret)).unwrap();
+    }
+    for document in ["README.md", "node/OPERATING.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let shown: Vec<_> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!shown.is_empty(), "{document}");
+        for text in shown {
+            let path = dir.path().join("node.toml");
+            fs::write(&path, text.replace("/etc/starling", &dir.path().display().to_string())).unwrap();
+            let mut checked = Command::new(env!("CARGO_BIN_EXE_starling"));
+            let checked = checked.args(["config", "check", "--config"]).arg(&path).output().unwrap();
+            assert!(checked.status.success(), "{document}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
     }
 }
 

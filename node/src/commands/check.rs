@@ -3,10 +3,12 @@
 use std::{fs::File, io::Write, net::TcpListener, time::Instant};
 
 use crate::{
+    commands::house::blocking,
     config::Config,
     descriptors,
     net::tls::Tls,
     report::{Failure, say},
+    stores,
     world::DataDir,
 };
 
@@ -43,6 +45,9 @@ pub(super) fn preflight(config: &Config) -> Result<(), Failure> {
             report("disk", disk(&data));
         }
         Err(reason) => report("node.data_dir", Err(reason)),
+    }
+    for (store, finding) in blocking(storage::inspect(&stores::settings(config)))? {
+        report(&format!("{store} {}", finding.name), finding.outcome);
     }
     match failed {
         0 => Ok(()),

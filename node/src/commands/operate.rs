@@ -22,6 +22,9 @@ pub(super) fn status(config: &Config, output: Output) -> Done {
         serde_json::from_value(value).map_err(|error| Failure::Failed(format!("not a status: {error}")))?;
     let state = if now.ready { "ready".to_owned() } else { format!("not ready: {}", now.unready.join(", ")) };
     say(&format!("node {}  version {}  up {} s  {state}", now.node, now.version, now.uptime_s));
+    for reason in now.degraded {
+        say(&format!("degraded: {reason}"));
+    }
     say(&format!(
         "connections {}  sessions {}  conversations {}  presence channels {}",
         now.connections, now.sessions, now.conversations, now.presence_channels

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use storage::cql::Replication;
+
 use super::value::{Kind, Network};
 
 /// One key, as operators write it.
@@ -66,8 +68,8 @@ keys! {
     /// A file with that token, which only this user may read. Required when `listen.admin` is not loopback.
     admin_token_file: Option<String> = "admin.token_file", Kind::PrivateFile, None;
 
-    /// Nodes of one cluster share a name. Acts once nodes form a cluster.
-    = "cluster.name", Kind::Name, Some("starling");
+    /// Nodes of one cluster share a name. Keys in Redis begin with it, so that clusters can share a server.
+    cluster_name: String = "cluster.name", Kind::Name, Some("starling");
     /// Peers to join, `host:port`. Not in this release: leave it empty.
     = "cluster.seeds", Kind::EmptyList, Some("");
     /// How peers reach this node, if not at `listen.peer`. Acts once nodes form a cluster.
@@ -82,32 +84,41 @@ keys! {
     /// Its private key. Not in this release.
     = "cluster.tls.key_file", Kind::Later("a single node needs none; remove it"), None;
 
-    /// Where conversations and accounts are kept: `sqlite` (one synced file in `node.data_dir`) or `memory` (gone when
-    /// the process ends: for trying out). `cql` is not in this release.
-    storage_backend: String = "storage.backend", Kind::Choice(&["sqlite", "memory"], &["cql"]), Some("sqlite");
+    /// Where conversations and accounts are kept: `sqlite` (one synced file in `node.data_dir`), `cql` (ScyllaDB or
+    /// Apache Cassandra: see `storage.cql`; needs `tokens.backend` redis) or `memory` (gone when the process ends: for
+    /// trying out).
+    storage_backend: String = "storage.backend", Kind::Choice(&["sqlite", "cql", "memory"]), Some("sqlite");
 
-    /// Contact points, `host:port`. Not in this release.
-    = "storage.cql.nodes", Kind::EmptyList, Some("");
-    /// Keyspace. Not in this release.
-    = "storage.cql.keyspace", Kind::Later("use sqlite; remove it"), None;
-    /// User. Not in this release.
-    = "storage.cql.username", Kind::Later("use sqlite; remove it"), None;
-    /// Password. Not in this release.
-    = "storage.cql.password", Kind::LaterSecret("use sqlite; remove it"), None;
-    /// A file with the password. Not in this release.
-    = "storage.cql.password_file", Kind::Later("use sqlite; remove it"), None;
-    /// Replicas of everything stored. Not in this release.
-    = "storage.cql.replication", Kind::Later("use sqlite; remove it"), None;
-    /// Certificate authority of the servers. Not in this release.
-    = "storage.cql.tls_ca", Kind::Later("use sqlite; remove it"), None;
+    /// Some of the servers, `host:port`, with `storage.backend` cql; the others are learnt from them.
+    storage_cql_nodes: Vec<String> = "storage.cql.nodes", Kind::Nodes, Some("");
+    /// Keyspace, made at the first start if it is not there. A small letter, then small letters, digits and `_`.
+    storage_cql_keyspace: String = "storage.cql.keyspace", Kind::Keyspace, Some("starling");
+    /// Who signs in at the servers, if they ask; with `password` or `password_file`.
+    storage_cql_username: Option<String> = "storage.cql.username", Kind::Text, None;
+    /// The password. Better in a file: `password_file`.
+    storage_cql_password: Option<String> = "storage.cql.password", Kind::Secret, None;
+    /// A file with the password, which only this user may read.
+    storage_cql_password_file: Option<String> = "storage.cql.password_file", Kind::PrivateFile, None;
+    /// Copies of everything: `3` in every datacenter, or a number for each, `dc1:3,dc2:2`. What is acknowledged is in more
+    /// than half of them. A keyspace that says otherwise is refused. A single server, for trying out, takes 1.
+    storage_cql_replication: Replication = "storage.cql.replication", Kind::Replication, Some("3");
+    /// The servers' datacenter in which this cluster runs. Unset: what is written must be in more than half of all copies,
+    /// wherever they are. Set: in more than half of those here, so every node must name the same one.
+    storage_cql_datacenter: Option<String> = "storage.cql.datacenter", Kind::Text, None;
+    /// Speak TLS to the servers, whose certificates this authority (a PEM file) has issued for their addresses.
+    storage_cql_tls_ca: Option<String> = "storage.cql.tls_ca", Kind::Text, None;
 
-    /// Where tokens and rate limits are kept: `embedded` (beside the conversations). `redis` is not in this release.
-    = "tokens.backend", Kind::Choice(&["embedded"], &["redis"]), Some("embedded");
+    /// Where refresh tokens, tickets and rate limits are kept: `embedded` (beside the conversations) or `redis` (Redis or
+    /// Valkey: see `tokens.redis`).
+    tokens_backend: String = "tokens.backend", Kind::Choice(&["embedded", "redis"]), Some("embedded");
 
-    /// URL of the server. Not in this release.
-    = "tokens.redis.url", Kind::LaterSecret("use embedded; remove it"), None;
-    /// A file with the URL. Not in this release.
-    = "tokens.redis.url_file", Kind::Later("use embedded; remove it"), None;
+    /// `redis://user:password@host:port/database`, or `rediss://` for TLS. Better in a file if there is a password in it:
+    /// `url_file`.
+    tokens_redis_url: Option<String> = "tokens.redis.url", Kind::Secret, None;
+    /// A file with the URL, which only this user may read.
+    tokens_redis_url_file: Option<String> = "tokens.redis.url_file", Kind::PrivateFile, None;
+    /// With `rediss://`: the authority (a PEM file) that has issued the server's certificate.
+    tokens_redis_tls_ca: Option<String> = "tokens.redis.tls_ca", Kind::Text, None;
 
     /// `iss` and `aud` of the access tokens.
     auth_issuer: String = "auth.issuer", Kind::Text, Some("starling");
@@ -116,7 +127,8 @@ keys! {
     /// Life of a refresh token, seconds: who stays away longer signs in again. 30 days.
     auth_refresh_ttl_s: u64 = "auth.refresh_ttl_s", Kind::Number(60, 400 * DAY_S), Some("2592000");
     /// Seals the signing keys: 64 hexadecimal digits. Better in a file: `secret_file`. With neither, one is made at the
-    /// first start and kept in `data_dir`. Who loses it signs everybody out.
+    /// first start and kept in `data_dir`; with `storage.backend` cql one must be given, the same to every node. Who loses
+    /// it signs everybody out.
     auth_secret: Option<String> = "auth.secret", Kind::Secret, None;
     /// A file with that secret, which only this user may read.
     auth_secret_file: Option<String> = "auth.secret_file", Kind::PrivateFile, None;
@@ -175,7 +187,7 @@ keys! {
     drain_deadline_ms: u64 = "drain.deadline_ms", Kind::Number(100, 3_600_000), Some("30000");
 
     /// `auto`: `pretty` when stderr is a terminal, else `json`.
-    log_format: String = "log.format", Kind::Choice(&["auto", "pretty", "json"], &[]), Some("auto");
+    log_format: String = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto");
     /// The least that is logged; read again on SIGHUP.
-    log_level: String = "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"], &[]), Some("info");
+    log_level: String = "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Some("info");
 }

@@ -11,10 +11,13 @@ const TOKEN_BYTES_MIN: usize = 16;
 pub(super) fn resolve(loaded: &mut Loaded) -> Vec<Mistake> {
     let mut found = Vec::new();
     let config = &loaded.config;
-    let (admin_token, auth_secret) = (
-        one(loaded, "admin.token", config.admin_token.as_deref(), config.admin_token_file.as_deref(), &mut found),
-        one(loaded, "auth.secret", config.auth_secret.as_deref(), config.auth_secret_file.as_deref(), &mut found),
-    );
+    let mut one = |name, value: &Option<String>, file: &Option<String>| {
+        one(loaded, name, value.as_deref(), file.as_deref(), &mut found)
+    };
+    let admin_token = one("admin.token", &config.admin_token, &config.admin_token_file);
+    let auth_secret = one("auth.secret", &config.auth_secret, &config.auth_secret_file);
+    let cql_password = one("storage.cql.password", &config.storage_cql_password, &config.storage_cql_password_file);
+    let redis_url = one("tokens.redis.url", &config.tokens_redis_url, &config.tokens_redis_url_file);
     if admin_token.as_ref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
         let reason = format!("shorter than {TOKEN_BYTES_MIN} bytes");
         found.push(loaded.mistake("admin.token", reason, "make one with: openssl rand -hex 32"));
@@ -23,6 +26,10 @@ pub(super) fn resolve(loaded: &mut Loaded) -> Vec<Mistake> {
         let reason = "not 64 hexadecimal digits";
         found.push(loaded.mistake("auth.secret", reason, "make one with: openssl rand -hex 32"));
     }
+    if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")) {
+        let remedy = "write it like redis://user:password@host:6379/0";
+        found.push(loaded.mistake("tokens.redis.url", "neither redis:// nor rediss://", remedy));
+    }
     if let Some(path) = &config.listen_tls_key_file
         && let Err((reason, remedy)) = private_file(Path::new(path))
     {
@@ -30,6 +37,8 @@ pub(super) fn resolve(loaded: &mut Loaded) -> Vec<Mistake> {
     }
     loaded.config.admin_token = admin_token;
     loaded.config.auth_secret = auth_secret;
+    loaded.config.storage_cql_password = cql_password;
+    loaded.config.tokens_redis_url = redis_url;
     found
 }
 

@@ -107,10 +107,13 @@ fn each_value_is_checked_and_the_mistake_says_how_to_mend_it() {
         ("node.id=über uns", &["not a name"]),
         ("node.data_dir=", &["empty"]),
         ("log.level=loud", &["no such choice", "use error or warn"]),
-        ("storage.backend=cql", &["not in this release", "use sqlite"]),
-        ("tokens.backend=redis", &["not in this release", "use embedded"]),
+        ("storage.backend=mysql", &["no such choice", "use sqlite or cql or memory"]),
+        ("storage.cql.nodes=db", &["`db` is no server", "10.0.0.7:9042"]),
+        ("storage.cql.keyspace=Chat-1", &["not a keyspace", "small letters"]),
+        ("storage.cql.replication=many", &["`many` is neither a number of copies", "each"]),
+        ("tokens.redis.url=http://redis", &["tokens.redis.url: neither redis:// nor rediss://"]),
         ("cluster.seeds=a:1", &["not in this release"]),
-        ("storage.cql.keyspace=chat", &["not in this release"]),
+        ("cluster.tls.ca=/ca.pem", &["not in this release"]),
         ("listen.trusted_proxies=10.0.0.0/40", &["no address or network"]),
         ("auth.allowed_origins=chat.example", &["no origin", "https://chat.example"]),
         ("listen.client", &["no `=` in it"]),
@@ -137,6 +140,39 @@ fn what_contradicts_is_refused() {
     refused(load_set(&["limits.text_chars=60000"]), &["limits.text_chars", "limits.frame_bytes"]);
     refused(load_set(&["auth.refresh_ttl_s=100"]), &["outlive"]);
     refused(load_set(&["listen.admin=127.0.0.1:8080"]), &["listen.client has the same address"]);
+}
+
+#[test]
+fn stores_that_cannot_work_together_are_refused() {
+    let secret = format!("auth.secret={}", "ab".repeat(32));
+    let cql = ["storage.backend=cql", "storage.cql.nodes=a:9042,b:9042"];
+    let redis = ["tokens.backend=redis", "tokens.redis.url=rediss://u:hush@r:6379/1"];
+    let whole = [&cql[..], &redis, &[&secret]].concat();
+    let loaded = load_set(&whole).map_err(|m| m[0].to_string()).unwrap();
+    let printed = effective(&loaded);
+    assert!(!printed.contains("hush"), "{printed}");
+    assert!(printed.contains(r#"storage.cql.nodes = ["a:9042", "b:9042"]  # flag"#), "{printed}");
+    assert!(load_set(&redis).is_ok(), "tokens on Redis beside any history");
+
+    refused(
+        load_set(&["storage.backend=cql"]),
+        &[
+            "storage.cql.nodes",
+            "no server is named",
+            "tokens.backend = \"embedded\": storage.backend cql keeps no tokens",
+            "auth.secret_file: storage.backend is cql",
+            "openssl rand -hex 32",
+        ],
+    );
+    refused(load_set(&cql[1..]), &["storage.cql.nodes = \"a:9042,b:9042\"", "storage.backend is not cql"]);
+    refused(load_set(&redis[..1]), &["tokens.redis.url: tokens.backend is redis, and there is no URL"]);
+    let refusal = load_set(&redis[1..]);
+    assert!(!format!("{:?}", refusal.as_ref().err()).contains("hush"));
+    refused(refusal, &["tokens.redis.url: a server is named", "set tokens.backend to redis"]);
+    let plain = ["tokens.backend=redis", "tokens.redis.url=redis://r", "tokens.redis.tls_ca=/ca.pem"];
+    refused(load_set(&plain), &["tokens.redis.tls_ca", "rediss://"]);
+    refused(load_set(&[&whole[..], &["storage.cql.username=ada"]].concat()), &["there is no password"]);
+    refused(load_set(&[&whole[..], &["storage.cql.password=hush"]].concat()), &["there is nobody whose it is"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use storage::cql::{self, Replication};
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -19,18 +21,22 @@ pub(crate) enum Kind {
     Number(u64, u64),
     /// `true` or `false`.
     Flag,
-    /// One of the first; the second are known words of later releases.
-    Choice(&'static [&'static str], &'static [&'static str]),
+    /// One of these.
+    Choice(&'static [&'static str]),
     /// IP addresses and networks.
     Networks,
     /// Web origins.
     Origins,
+    /// Servers, `host:port`.
+    Nodes,
+    /// A name that CQL takes without quotes.
+    Keyspace,
+    /// How many copies, and where.
+    Replication,
     /// A list that must be empty in this release.
     EmptyList,
     /// A key of a later release; what to do instead.
     Later(&'static str),
-    /// The same, and its value is never shown.
-    LaterSecret(&'static str),
 }
 
 /// A checked value.
@@ -56,11 +62,11 @@ fn refuse<T>(reason: impl Into<String>, remedy: impl Into<String>) -> Result<T, 
 
 impl Kind {
     pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Kind::Secret | Kind::LaterSecret(_))
+        matches!(self, Kind::Secret)
     }
 
     pub(crate) fn is_list(self) -> bool {
-        matches!(self, Kind::Networks | Kind::Origins | Kind::EmptyList)
+        matches!(self, Kind::Networks | Kind::Origins | Kind::Nodes | Kind::EmptyList)
     }
 
     /// Reads text as the environment and flags give it; lists are separated by commas.
@@ -108,7 +114,7 @@ impl Kind {
 
     fn check(self, value: Value) -> Result<Value, Refusal> {
         match (self, &value) {
-            (Kind::Later(remedy) | Kind::LaterSecret(remedy), _) => refuse("not in this release", remedy),
+            (Kind::Later(remedy), _) => refuse("not in this release", remedy),
             (Kind::EmptyList, Value::List(items)) if !items.is_empty() => {
                 refuse("not in this release", "a single node has no others; leave the list empty")
             }
@@ -122,13 +128,22 @@ impl Kind {
             (Kind::Number(min, max), Value::Number(number)) if !(min..=max).contains(number) => {
                 refuse(format!("not between {min} and {max}"), format!("give a number between {min} and {max}"))
             }
-            (Kind::Choice(known, later), Value::Text(text)) if !known.contains(&text.as_str()) => {
-                let use_instead = format!("use {}", known.join(" or "));
-                if later.contains(&text.as_str()) {
-                    return refuse("not in this release", format!("use {}", known[0]));
-                }
-                refuse("no such choice", use_instead)
+            (Kind::Choice(known), Value::Text(text)) if !known.contains(&text.as_str()) => {
+                refuse("no such choice", format!("use {}", known.join(" or ")))
             }
+            (Kind::Keyspace, Value::Text(text)) if !cql::is_keyspace_name(text) => {
+                refuse("not a keyspace", "use a small letter, then small letters, digits and `_`, 48 at most")
+            }
+            (Kind::Replication, Value::Text(text)) => match text.parse::<Replication>() {
+                Ok(_) => Ok(value),
+                Err(error) => refuse(error.to_string(), "give the number of copies, for every datacenter or each"),
+            },
+            (Kind::Nodes, Value::List(items)) => match items.iter().find(|item| !is_server(item)) {
+                Some(item) => {
+                    refuse(format!("`{item}` is no server"), "write it like 10.0.0.7:9042 or db.example:9042")
+                }
+                None => Ok(value),
+            },
             (Kind::Networks, Value::List(items)) => match items.iter().find(|item| Network::parse(item).is_none()) {
                 Some(item) => refuse(format!("`{item}` is no address or network"), "write it like 10.0.0.0/8 or ::1"),
                 None => Ok(value),
@@ -144,6 +159,18 @@ impl Kind {
 
 fn is_name(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// A host, by name or address, and a port.
+fn is_server(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_v6 = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_name =
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    (is_v6 || is_name) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Scheme, host and perhaps a port, as browsers write it: no path, no slash at the end, no capitals.
@@ -222,6 +249,12 @@ impl FromValue for String {
     }
 }
 
+impl FromValue for Replication {
+    fn from_value(value: Value) -> Self {
+        String::from_value(value).parse().expect("replications are checked")
+    }
+}
+
 impl FromValue for SocketAddr {
     fn from_value(value: Value) -> Self {
         String::from_value(value).parse().expect("addresses are checked")
@@ -261,6 +294,16 @@ mod tests {
         assert!(!in_network("fd00::/8", "10.0.0.1"));
         assert_eq!(Network::parse("10.0.0.0/33"), None);
         assert_eq!(Network::parse("localhost"), None);
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_a_port() {
+        for good in ["10.0.0.7:9042", "db-1.example:9042", "[::1]:9042"] {
+            assert!(is_server(good), "{good}");
+        }
+        for bad in ["10.0.0.7", "db:0", ":9042", "::1:9042", "http://db:9042", "db:port", "a b:1"] {
+            assert!(!is_server(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use actors::{Clock, Random};
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
@@ -20,7 +22,7 @@ use tracing::Instrument;
 
 use super::refusal::{self, Refusal};
 use crate::{
-    app::App,
+    config::{Config, Network},
     net::{Connected, address},
 };
 
@@ -31,9 +33,32 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 #[derive(Clone, Copy)]
 pub(crate) struct ClientAddress(pub(crate) std::net::IpAddr);
 
+/// What the treatment needs; there before the stores are.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub(crate) clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    allowed_origins: Arc<[HeaderValue]>,
+    trusted_proxies: Arc<[Network]>,
+}
+
+impl Edge {
+    pub(crate) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>, config: &Config) -> Edge {
+        let origins = config.auth_allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+        let trusted_proxies = config.listen_trusted_proxies.clone().into();
+        Edge { clock, random, allowed_origins: origins.collect(), trusted_proxies }
+    }
+
+    fn request_id(&self) -> String {
+        let mut bytes = [0; 8];
+        self.random.fill(&mut bytes);
+        format!("r_{:016x}", u64::from_be_bytes(bytes))
+    }
+}
+
 /// Puts the common treatment around all routes.
-pub(crate) fn around(routes: Router, app: App) -> Router {
-    let origins = app.config.auth_allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+pub(crate) fn around(routes: Router, edge: Edge) -> Router {
+    let origins = edge.allowed_origins.iter().cloned();
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
@@ -41,14 +66,14 @@ pub(crate) fn around(routes: Router, app: App) -> Router {
         .expose_headers([REQUEST_ID, header::RETRY_AFTER])
         .max_age(Duration::from_secs(600));
     // The last layer is the outermost.
-    routes.layer(middleware::from_fn(figures)).layer(cors).layer(middleware::from_fn_with_state(app, treat))
+    routes.layer(middleware::from_fn(figures)).layer(cors).layer(middleware::from_fn_with_state(edge, treat))
 }
 
 /// Request id, address, deadline, errors, headers.
-async fn treat(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let id = request_id(&app);
+async fn treat(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+    let id = edge.request_id();
     if let Some(connected) = request.extensions().get::<Connected>() {
-        let client = address::client(connected.peer, request.headers(), &app.config.listen_trusted_proxies);
+        let client = address::client(connected.peer, request.headers(), &edge.trusted_proxies);
         request.extensions_mut().insert(ClientAddress(client));
     }
     let span = tracing::info_span!("request", request = %id);
@@ -66,7 +91,7 @@ async fn treat(State(app): State<App>, mut request: Request, next: Next) -> Resp
         }
     };
     if let Some(error) = refusal::of(&mut response) {
-        response = refusal::write(response, &error, &id, app.world.clock.wall());
+        response = refusal::write(response, &error, &id, edge.clock.wall());
     }
     headers(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is plain text"));
@@ -111,10 +136,4 @@ fn headers(headers: &mut HeaderMap) {
     }
     // Answers carry tokens and messages: unless a route says otherwise nobody on the way keeps them.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-}
-
-fn request_id(app: &App) -> String {
-    let mut bytes = [0; 8];
-    app.world.random.fill(&mut bytes);
-    format!("r_{:016x}", u64::from_be_bytes(bytes))
 }

@@ -7,7 +7,7 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench torture run smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench torture run run-on-servers smoke clean-up
 
 help:           ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and ju
 
 run:            ## a node with nothing beside it
 	cargo run --release --locked
+
+run-on-servers: ## a node on a Cassandra and a Redis of this clone's own, to try it out; they stay until servers-down
+	@.ci/needs servers
+	loadtest/servers/node
 
 smoke:          ## drives every verb once: of the server at URL, or of a node that it starts and ends
 	loadtest/scripts/smoke $(URL)

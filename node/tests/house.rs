@@ -144,7 +144,7 @@ fn a_house_moves_to_cql_and_redis_and_back() {
     assert_eq!(done(&real, &["migrate", "--plan"]), "nothing to apply\n");
     let checked = done(&real, &["check"]);
     for finding in
-        ["storage.cql conditional writes: work, in ", "storage.cql replication: ", "tokens.redis writes: work"]
+        ["storage.cql conditional writes: work, in ", "storage.cql replication: ", "tokens.redis round trip: "]
     {
         assert!(checked.contains(finding), "{finding:?} is not in {checked}");
     }

@@ -70,7 +70,7 @@ impl Sealed {
 
 /// What [`Stored`] is read from. The statics come with every row: who reads a page learns where the bucket ends.
 pub(super) const COLUMNS: &str =
-    "seq, event_id, sender_id, client_id, request_hash, kind, at, post_no, body, head_seq, settled_seq, post_bucket";
+    "seq, event_id, sender_id, client_id, request_hash, kind, at, post_no, body, head_seq, post_bucket";
 
 /// An event as it was read.
 #[derive(DeserializeRow)]
@@ -85,7 +85,6 @@ pub(super) struct Stored {
     post_no: i64,
     body: Vec<u8>,
     pub(super) head_seq: i64,
-    pub(super) settled_seq: i64,
     pub(super) post_bucket: Option<i32>,
 }
 

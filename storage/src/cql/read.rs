@@ -34,8 +34,15 @@ struct Page {
 #[derive(Clone, Copy)]
 struct Beside {
     head: Seq,
-    settled: Seq,
     post_bucket: Option<Bucket>,
+}
+
+/// What a walk comes to: ascending, without a hole.
+#[derive(Default)]
+struct Found {
+    events: Vec<Event>,
+    /// The event above the lowest hole that was met.
+    hole: Option<Seq>,
 }
 
 /// What of a bucket is wanted; bounds are exclusive.
@@ -57,30 +64,48 @@ impl Cql {
             return Ok(Vec::new());
         }
         let span = Span { lane, after, below, limit, newest };
-        if newest { self.read_down(c, span).await } else { self.read_up(c, span).await }
+        let Found { events, hole } = self.read_span(c, span).await?;
+        let Some(above) = hole else { return Ok(events) };
+        // It will be filled soon, unless all that follows from it was written already: then whoever reads now sees it.
+        let statics = self.statics(c, Bucket::of(above)).await?;
+        let settled = statics.map_or(Seq(0), |statics| statics.head.settled);
+        if above > settled {
+            return Ok(events);
+        }
+        let Found { events, hole } = self.read_span(c, span).await?;
+        match hole {
+            Some(above) if above <= settled => {
+                Err(Error::Corrupt(format!("the log of {c} lacks an event before {above}")))
+            }
+            _ => Ok(events),
+        }
+    }
+
+    async fn read_span(&self, c: ConversationId, span: Span) -> Result<Found, Error> {
+        if span.newest { self.read_down(c, span).await } else { self.read_up(c, span).await }
     }
 
     /// The newest of the span.
-    async fn read_down(&self, c: ConversationId, span: Span) -> Result<Vec<Event>, Error> {
+    async fn read_down(&self, c: ConversationId, span: Span) -> Result<Found, Error> {
         let top = Bucket::of(Seq(span.below.0 - 1));
         let mut bucket = self.hint(c).await?.min(top);
         let mut page = self.page(c, bucket, span).await?;
         let is_last = page.beside.is_some_and(|beside| beside.head < bucket.last());
         if bucket < top && !is_last {
-            let Some(standing) = self.stand(c, bucket).await? else { return Ok(Vec::new()) };
+            let Some(standing) = self.stand(c, bucket).await? else { return Ok(Found::default()) };
             let last = Bucket::of(standing.head.seq).min(top);
             if last != bucket {
                 bucket = last;
                 page = self.page(c, bucket, span).await?;
             }
         }
-        let mut found: Vec<Event> = Vec::new();
+        let (mut found, mut hole): (Vec<Event>, _) = (Vec::new(), None);
         let mut left = span;
         loop {
             let exhausted = page.events.len() < left.limit;
             for event in page.events {
                 if let Some(newer) = found.last().filter(|newer| misses(span.lane, &event, newer)) {
-                    check_hole(c, newer, page.beside)?;
+                    hole = Some(newer.seq);
                     found.clear();
                 }
                 left.below = event.seq;
@@ -100,41 +125,46 @@ impl Cql {
             page = self.page(c, bucket, left).await?;
         }
         found.reverse();
-        Ok(found)
+        Ok(Found { events: found, hole })
     }
 
     /// The oldest of the span.
-    async fn read_up(&self, c: ConversationId, span: Span) -> Result<Vec<Event>, Error> {
+    async fn read_up(&self, c: ConversationId, span: Span) -> Result<Found, Error> {
         let mut bucket = Bucket::of(span.after.next());
         let mut found: Vec<Event> = Vec::new();
         let mut left = span;
         loop {
-            let page = self.page(c, bucket, left).await?;
+            let is_last_wanted = span.below <= bucket.last().next();
+            let mut page = self.page(c, bucket, left).await?;
+            if page.beside.is_none() {
+                if is_last_wanted || !self.is_full(c, bucket).await? {
+                    return Ok(Found { events: found, hole: None });
+                }
+                // it may have been filled after it was read, and only what is read of a full one is all there will be
+                page = self.page(c, bucket, left).await?;
+            }
             for event in page.events {
                 let hole = match found.last() {
                     Some(older) => misses(span.lane, older, &event),
                     None => span.lane == Lane::Both && event.seq != span.after.next(),
                 };
                 if hole {
-                    check_hole(c, &event, page.beside)?;
-                    return Ok(found);
+                    return Ok(Found { events: found, hole: Some(event.seq) });
                 }
                 left.after = event.seq;
                 found.push(event);
             }
             left.limit = span.limit - found.len();
-            if left.limit == 0 || span.below <= bucket.last().next() {
-                return Ok(found);
-            }
-            let head = match page.beside {
-                Some(beside) => Some(beside.head),
-                None => self.statics(c, bucket).await?.map(|statics| statics.head.seq),
-            };
-            if head.is_none_or(|head| head < bucket.last()) {
-                return Ok(found);
+            let goes_on = page.beside.is_none_or(|beside| beside.head >= bucket.last());
+            if left.limit == 0 || is_last_wanted || !goes_on {
+                return Ok(Found { events: found, hole: None });
             }
             bucket = bucket.next();
         }
+    }
+
+    async fn is_full(&self, c: ConversationId, bucket: Bucket) -> Result<bool, Error> {
+        Ok(self.statics(c, bucket).await?.is_some_and(|statics| statics.head.seq >= bucket.last()))
     }
 
     /// The bucket to go on in, downwards. Posts pass over those that have none, however many.
@@ -171,18 +201,7 @@ impl Cql {
 
 fn beside(row: &Stored) -> Result<Beside, Error> {
     let post_bucket = row.post_bucket.map(|bucket| number("post_bucket", bucket.into()).map(Bucket)).transpose()?;
-    let (head, settled) = (number("head_seq", row.head_seq)?, number("settled_seq", row.settled_seq)?);
-    Ok(Beside { head: Seq(head), settled: Seq(settled), post_bucket })
-}
-
-/// An event is missing below `above`. It will be there soon, unless what follows from it was written already.
-fn check_hole(c: ConversationId, above: &Event, beside: Option<Beside>) -> Result<(), Error> {
-    match beside {
-        Some(Beside { settled, .. }) if above.seq <= settled => {
-            Err(Error::Corrupt(format!("the log of {c} lacks an event before {}", above.seq)))
-        }
-        _ => Ok(()),
-    }
+    Ok(Beside { head: Seq(number("head_seq", row.head_seq)?), post_bucket })
 }
 
 /// Both lanes as one. Beyond the limit one of them may have been cut off, so nothing beyond it is kept.

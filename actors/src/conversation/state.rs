@@ -18,7 +18,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
     ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Seq, UserId,
-    limits::STORE_DEADLINE_MS,
+    limits::{BATCH_EVENTS_MAX, STORE_DEADLINE_MS},
     peer::{Change, Outcome, Requester, Submission, ToConnections, ToConversation},
     push::Marks,
 };
@@ -51,6 +51,8 @@ const WATCH_PATIENCE: Duration = Duration::from_secs(1);
 /// Wishes, marks and signs of typing, each, that wait while the store is slow. What waits must be served within the
 /// store's deadline, or it was admitted for nothing: 512 events a second do it, of one conversation.
 const WAITING_MAX: usize = 1024;
+/// Events from which one call writes what follows: a backlog is worked off in runs that a slow store ends in time.
+const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
 
 /// What it is told.

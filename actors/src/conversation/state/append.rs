@@ -8,7 +8,7 @@ use protocol::{
 use storage::log::{Appended, Head, Known, Standing};
 
 use super::{
-    Action, Flight, Index, Job, Stage, State, Wish, extract,
+    Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Wish, extract,
     outcomes::{answer, give_up, stored},
     planted::Mistake,
 };
@@ -219,8 +219,9 @@ impl State {
             && !self.unsettled.is_empty()
             && matches!(self.stage, Stage::Ready | Stage::Repairing)
         {
-            self.following = self.unsettled.back().map(|last| last.seq);
-            out.push(Action::Store(Job::Follow(self.unsettled.iter().cloned().collect())));
+            let run: Vec<Event> = self.unsettled.iter().take(FOLLOW_EVENTS_MAX).cloned().collect();
+            self.following = run.last().map(|last| last.seq);
+            out.push(Action::Store(Job::Follow(run)));
         }
     }
 

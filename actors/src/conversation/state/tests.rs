@@ -333,6 +333,29 @@ async fn g9_member_rows_are_written_before_a_membership_event_is_told() {
 }
 
 #[tokio::test]
+async fn a_backlog_of_rows_is_written_in_runs_before_anything_is_appended() {
+    let mut desk = Desk::group().await;
+    for batch in 0..5 {
+        let post = |i| Event {
+            seq: Seq(2 + i),
+            id: EventId([i as u8; 16]),
+            by: user(2),
+            cid: None,
+            request_hash: [0; 16],
+            at: protocol::Millis(2_000),
+            post_no: 1 + i,
+            body: Body::Post(Post { text: Some("x".into()), ..Post::default() }),
+        };
+        let posts: Vec<Event> = (batch * 64..(batch + 1) * 64).map(post).collect();
+        desk.store.log.append(C, Epoch(1), Seq(1 + batch * 64), Seq(1), &posts).await.unwrap();
+    }
+    desk.reborn(NODE, false);
+    desk.post(2, "a", "after them").await;
+    assert_eq!(desk.jobs, ["peek", "claim", "follow", "follow", "load", "find", "append", "follow"]);
+    assert_eq!(desk.log().await.len(), 322);
+}
+
+#[tokio::test]
 async fn g5_a_client_that_lies_about_its_base_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let mut desk = Desk::group().await;

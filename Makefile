@@ -7,7 +7,7 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench torture run run-on-servers smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture run run-on-servers smoke clean-up
 
 help:           ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -42,8 +42,12 @@ deny:           ## licences, banned crates, sources
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny --offline --log-level error check bans licenses sources
 
 bench:          ## the figures, each beside its baseline: the store alone, then nodes under load
-	cargo bench --locked -p starling-storage
+	cargo bench --locked -p starling-storage --bench store
 	loadtest/scripts/bench
+
+bench-stores:   ## the same on a real Cassandra and Redis, which it starts and stops
+	@.ci/needs servers
+	loadtest/scripts/bench-stores
 
 torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and judges what everybody saw
 	@.ci/needs

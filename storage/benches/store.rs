@@ -7,18 +7,15 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use protocol::{
-    Body, ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Kind, Millis, Post, Seq, UserId, event,
-    limits::{BATCH_EVENTS_MAX, BUCKET_EVENTS},
-};
-use storage::{
-    Store,
-    log::{Appended, Lane, Log, Range},
-};
+use protocol::limits::BATCH_EVENTS_MAX;
+use storage::Store;
+
+use crate::owner::Owner;
+
+mod owner;
 
 /// One measurement of throughput.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -55,61 +52,6 @@ fn syncs_per_second(dir: &Path) -> f64 {
         n_syncs += 1;
     }
     f64::from(n_syncs) / begun.elapsed().as_secs_f64()
-}
-
-/// A log and its owner.
-struct Owner {
-    log: Arc<dyn Log>,
-    c: ConversationId,
-    head: u64,
-    posts: u64,
-}
-
-impl Owner {
-    async fn create(store: &Store, n: u64) -> Owner {
-        let mut id = [0; 16];
-        // Ids are random in life: spread them over the index.
-        id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-        id[8..].copy_from_slice(&n.to_be_bytes());
-        let c = ConversationId(id);
-        let members = vec![UserId(id), UserId([0xff; 16])];
-        let create = event::Create { conversation_kind: Kind::Direct, title: None, members };
-        let first = Event { body: Body::Create(create), ..post(c, 1, 0) };
-        store.log.create(c, Incarnation([1; 16]), &[Event { cid: None, ..first }]).await.unwrap();
-        Owner { log: store.log.clone(), c, head: 1, posts: 0 }
-    }
-
-    async fn append(&mut self, n_events: u64) {
-        let room = BUCKET_EVENTS - (self.head + 1) % BUCKET_EVENTS;
-        let n_events = n_events.min(room);
-        let batch: Vec<Event> = (1..=n_events).map(|i| post(self.c, self.head + i, self.posts + i)).collect();
-        let head = Seq(self.head);
-        let outcome = self.log.append(self.c, Epoch(1), head, head, &batch).await.unwrap();
-        assert!(matches!(outcome, Appended::Applied { .. }));
-        self.head += n_events;
-        self.posts += n_events;
-    }
-
-    async fn page(&self, before: Option<u64>) {
-        let range = Range { after: Seq(0), before: before.map(Seq), lane: Lane::Posts, limit: 50, newest: true };
-        assert_eq!(self.log.read(self.c, range).await.unwrap().len(), 50);
-    }
-}
-
-/// A post of 100 bytes with a client id as long as a UUID.
-fn post(c: ConversationId, seq: u64, post_no: u64) -> Event {
-    let mut id = c.0;
-    id[..8].copy_from_slice(&seq.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    Event {
-        seq: Seq(seq),
-        id: EventId(id),
-        by: UserId(c.0),
-        cid: ClientId::try_from(format!("{:036x}", u128::from_be_bytes(id))).ok(),
-        request_hash: [7; 16],
-        at: Millis(1_700_000_000_000 + seq),
-        post_no,
-        body: Body::Post(Post { text: Some("x".repeat(100)), ..Post::default() }),
-    }
 }
 
 async fn throughput(dir: &Path) {

@@ -22,6 +22,8 @@ use super::{
     idle::Idle,
 };
 
+mod stores;
+
 #[derive(Args)]
 pub(crate) struct Bench {
     /// The node's binary, built for release
@@ -45,9 +47,12 @@ pub(crate) struct Bench {
     /// Messages in the largest conversation
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
-    /// Only these: p1 p2 p3 p4 p7 p11
+    /// Only these: p1 p2 p3 p4 p7 p11; and stores, which wants real ones (see scripts/bench-stores)
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// More keys of the nodes: where the real stores are
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// How to print the table
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -68,8 +73,8 @@ struct Row {
 impl Bench {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
         let mut rows = Vec::new();
-        for (name, wanted) in ["p11", "p1", "p2", "p3", "p4", "p7"].map(|name| (name, self.wants(name))) {
-            if !wanted {
+        for name in ["p11", "p1", "p2", "p3", "p4", "p7", "stores"] {
+            if !self.wants(name) {
                 continue;
             }
             let more = match name {
@@ -78,6 +83,7 @@ impl Bench {
                 "p2" => self.durable_sends().await?,
                 "p3" => self.latency().await?,
                 "p4" => self.memory().await?,
+                "stores" => self.durable_sends_on_servers().await?,
                 _ => self.growth().await?,
             };
             rows.extend(more.into_iter().inspect(|row| self.print(row)));
@@ -86,7 +92,7 @@ impl Bench {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        (self.only.is_empty() && name != "stores") || self.only.iter().any(|only| only == name)
     }
 
     fn print(&self, row: &Row) {
@@ -301,6 +307,8 @@ impl Bench {
         let starter = Starter::new(&self.node, &dir).set("storage.backend", backend).set("log.level", "warn");
         let starter = unlimited.iter().fold(starter, |starter, key| starter.set(&format!("limits.{key}"), 0));
         let starter = starter.set("limits.address_connections", 0).set("limits.inflight", 64);
+        let pairs = self.set.iter().filter_map(|pair| pair.split_once('='));
+        let starter = pairs.fold(starter, |starter, (key, value)| starter.set(key, value));
         let node = starter.start().map_err(CommandError::Start)?;
         Ok(Server { node, dir })
     }
@@ -361,16 +369,27 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// The mean number of events in the appends of a node, from its metrics, at least 1.
 fn batch_events(server: &Server) -> Result<f64, CommandError> {
-    let mut page = String::new();
-    let address = server.node.admin.trim_start_matches("http://");
-    let mut admin = std::net::TcpStream::connect(address).map_err(CommandError::Start)?;
-    admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(CommandError::Start)?;
-    admin.read_to_string(&mut page).map_err(CommandError::Start)?;
-    let value = |name: &str| {
-        let line = page.lines().find(|line| line.starts_with(name))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    let sum = value("starling_append_batch_events_sum").unwrap_or(1.0);
-    let count = value("starling_append_batch_events_count").unwrap_or(1.0);
-    Ok((sum / count).max(1.0))
+    let metrics = Metrics::of(server)?;
+    let value = |name: &str| metrics.value(name).unwrap_or(1.0);
+    Ok((value("starling_append_batch_events_sum") / value("starling_append_batch_events_count")).max(1.0))
+}
+
+/// What a node says on `/metrics`.
+struct Metrics(String);
+
+impl Metrics {
+    fn of(server: &Server) -> Result<Metrics, CommandError> {
+        let mut page = String::new();
+        let address = server.node.admin.trim_start_matches("http://");
+        let mut admin = std::net::TcpStream::connect(address).map_err(CommandError::Start)?;
+        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(CommandError::Start)?;
+        admin.read_to_string(&mut page).map_err(CommandError::Start)?;
+        Ok(Metrics(page))
+    }
+
+    /// The first number whose name, with its labels, begins so.
+    fn value(&self, name: &str) -> Option<f64> {
+        let line = self.0.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
 }

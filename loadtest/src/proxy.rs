@@ -71,6 +71,7 @@ struct Shared {
     fault: watch::Sender<Fault>,
     choices: Mutex<Choices>,
     swallowed: AtomicU64,
+    statements: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl Proxy {
             fault: watch::Sender::default(),
             choices: Mutex::new(Choices { random, delay: Delay::default(), odds: Odds::default() }),
             swallowed: AtomicU64::new(0),
+            statements: AtomicU64::new(0),
         });
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
@@ -151,6 +153,11 @@ impl Proxy {
     pub fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::Relaxed)
     }
+
+    /// How many prepared CQL statements and batches were sent through here.
+    pub fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Proxy {
@@ -171,6 +178,9 @@ impl Shared {
         if self.speaks_cql && from_server && cql::is_conditional_reply(bytes) && unlucky(odds.swallowed_per_mille) {
             self.swallowed.fetch_add(1, Ordering::Relaxed);
             return Fate::Swallowed;
+        }
+        if self.speaks_cql && !from_server && cql::is_statement(bytes) {
+            self.statements.fetch_add(1, Ordering::Relaxed);
         }
         let late = self.speaks_cql && !from_server && cql::is_batch(bytes) && unlucky(odds.late_per_mille);
         let jitter_us = u64::try_from(delay.jitter.as_micros()).unwrap_or(u64::MAX);

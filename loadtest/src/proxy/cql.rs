@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const HEADER_BYTES: usize = 9;
 const COMPRESSED: u8 = 0x01;
 const RESULT: u8 = 0x08;
+const EXECUTE: u8 = 0x0a;
 const BATCH: u8 = 0x0d;
 /// What both servers call the first column of the answer to a conditional statement, with its length before it.
 const APPLIED: &[u8] = b"\0\x09[applied]";
@@ -53,6 +54,11 @@ pub(super) fn is_conditional_reply(frame: &[u8]) -> bool {
 /// Whether a frame of a client is a batch.
 pub(super) fn is_batch(frame: &[u8]) -> bool {
     opcode(frame) == BATCH
+}
+
+/// Whether a frame of a client asks for something that was prepared before, one statement or several together.
+pub(super) fn is_statement(frame: &[u8]) -> bool {
+    matches!(opcode(frame), EXECUTE | BATCH)
 }
 
 fn opcode(frame: &[u8]) -> u8 {

@@ -5,6 +5,7 @@
 mod buckets;
 #[path = "../common/mod.rs"]
 mod common;
+mod costs;
 mod inspect;
 mod keyspace;
 mod migrations;

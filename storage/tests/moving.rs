@@ -25,7 +25,8 @@ use storage::{
 
 mod common;
 
-const NOW: Millis = Millis(1_000_000_000);
+/// Later than any clock, so that a server that looks at its own finds nothing ended.
+const NOW: Millis = Millis(4_000_000_000_000);
 const LATER: Millis = Millis(NOW.0 + 1_000_000);
 
 fn how(path: &Path) -> Import<'_> {
@@ -209,6 +210,14 @@ async fn everything_moves_from_sqlite_to_cql_and_redis_and_back() {
     assert_eq!(store.tokens.rotate(rotation(2, 1)).await.unwrap(), Rotated::Unknown);
     let known = store.log.find(conversation(1), user(2), &cid("cid 4100")).await.unwrap().unwrap();
     assert_eq!(known.seq, Seq(4100));
+
+    // a log whose owner died before it had written what follows
+    let begun = [events::create(Kind::Group, &[1, 2])];
+    store.log.create(conversation(200), incarnation(1), &begun).await.unwrap();
+    let path = dir.path().join("begun.jsonl");
+    let counts = export(&store, &path, incarnation(8), NOW).await.unwrap();
+    assert_eq!(counts.conversations, 40);
+    assert_eq!(import(&Store::memory(), how(&path)).await.unwrap(), counts);
 }
 
 #[tokio::test(start_paused = true)]

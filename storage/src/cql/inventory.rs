@@ -16,7 +16,8 @@ use crate::{
 statements! {
     Read users = "SELECT handle, user_id FROM ks.user_handles";
     Read sessions = "SELECT id FROM ks.auth_sessions";
-    Read conversations = "SELECT conversation_id FROM ks.conversations";
+    // The logs themselves: one whose owner died at once has nothing else yet.
+    Read conversations = "SELECT DISTINCT conversation_id, bucket FROM ks.conversation_log";
 }
 
 fn state(from: &Place) -> PagingState {
@@ -54,8 +55,10 @@ impl Inventory for Cql {
 
     async fn conversations(&self, from: &Place) -> Result<Page<ConversationId>, Error> {
         self.reading(async {
-            let (ids, next) = self.rows_from::<(Uuid,)>(&self.inventory.conversations, &(), state(from)).await?;
-            let items = ids.into_iter().map(|(id,)| ConversationId(id.into_bytes())).collect();
+            let (buckets, next) =
+                self.rows_from::<(Uuid, i32)>(&self.inventory.conversations, &(), state(from)).await?;
+            let first = buckets.into_iter().filter(|(_, bucket)| *bucket == 0);
+            let items = first.map(|(id, _)| ConversationId(id.into_bytes())).collect();
             Ok(Page { items, next: place(next) })
         })
         .await

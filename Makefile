@@ -7,7 +7,7 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture run run-on-servers smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture model run run-on-servers smoke clean-up
 
 help:           ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ bench-stores:   ## the same on a real Cassandra and Redis, which it starts and s
 torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and judges what everybody saw
 	@.ci/needs
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(LINTED) cargo test --locked -p starling-node --test torture -- --nocapture
+
+model:          ## explores more orders of two owners of one log than `test` does (some minutes)
+	cargo test --locked --release -p starling-actors --lib -- tests::model --nocapture --test-threads 2
 
 run:            ## a node with nothing beside it
 	cargo run --release --locked

@@ -50,8 +50,10 @@ impl State {
                 self.owned.get_or_insert_with(Owned::begin);
                 self.stored(vec![(event, wish.what.requester)], now, out);
             }
+            // it is that one; whoever began it may have crashed before its rows were written
             Ok(Created::Exists) if matches!(wish.what.change, Change::Create { kind: Kind::Direct, .. }) => {
-                answer(wish.what.requester, Outcome::Done(Done::Unchanged), out);
+                (wish.exists, wish.peek) = (true, Peek::NotAsked);
+                self.put_back(wish);
             }
             // made by an earlier attempt, or by somebody else under the same id: the log's dedupe knows
             Ok(Created::Exists) => {
@@ -74,12 +76,19 @@ impl State {
     pub(super) fn peeked(&mut self, user: UserId, result: Result<bool, storage::Error>, out: &mut Vec<Action>) {
         let peeking = |w: &Wish| w.what.by == user && w.peek == Peek::Asked;
         match result {
-            Ok(true) => self.waiting.iter_mut().filter(|w| peeking(w)).for_each(|w| w.peek = Peek::Known),
+            Ok(true) => {
+                for wish in extract(&mut self.waiting, |w| peeking(w) && w.exists) {
+                    answer(wish.what.requester, Outcome::Done(Done::Unchanged), out);
+                }
+                self.waiting.iter_mut().filter(|w| peeking(w)).for_each(|w| w.peek = Peek::Known);
+            }
             Ok(false) => {
                 // never was a member: the member row alone is enough to say so
-                for wish in extract(&mut self.waiting, peeking) {
+                for wish in extract(&mut self.waiting, |w| peeking(w) && !w.exists) {
                     answer(wish.what.requester, Outcome::Refused(no_such_conversation().into()), out);
                 }
+                // begun, and its rows were never written: a claim writes them
+                self.waiting.iter_mut().filter(|w| peeking(w)).for_each(|w| w.peek = Peek::Known);
             }
             Err(_) => extract(&mut self.waiting, peeking).iter().for_each(|wish| give_up(wish, out)),
         }

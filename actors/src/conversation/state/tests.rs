@@ -50,8 +50,8 @@ struct Desk {
 }
 
 impl Desk {
-    /// A group of users 1 (owner), 2 and 3, one device each.
-    async fn group() -> Desk {
+    /// A conversation that nobody has begun.
+    fn empty() -> Desk {
         let plan: Plan = Arc::default();
         let faults = plan.clone();
         let store = Memory::with_faults(move |operation| {
@@ -60,7 +60,7 @@ impl Desk {
             Some(plan.remove(at).1)
         });
         let now = Now { mono: Instant::now(), wall: protocol::Millis(1_000) };
-        let mut desk = Desk {
+        Desk {
             state: State::new(C, NODE, 100, false),
             store,
             plan,
@@ -69,7 +69,12 @@ impl Desk {
             connected: (1..=4).map(|n| (user(n), device(n))).collect(),
             said: Vec::new(),
             jobs: Vec::new(),
-        };
+        }
+    }
+
+    /// A group of users 1 (owner), 2 and 3, one device each.
+    async fn group() -> Desk {
+        let mut desk = Desk::empty();
         let members = vec![user(1), user(2), user(3)];
         desk.wish(1, "make", Change::Create { kind: Kind::Group, title: Some("g".into()), members }).await;
         desk.take();

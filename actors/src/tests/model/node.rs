@@ -305,6 +305,7 @@ fn perform(ask: Ask, events: &[Event], luck: Luck, around: &mut Around<'_>) -> S
     let planted = around.scene.planted;
     let unknown = || Said::Failed(Error::Unknown("by plan".into()));
     match luck {
+        Luck::Away => return Said::Failed(Error::Refused("by plan".into())),
         Luck::Late => {
             around.store.keep(Write { ask, events: events.to_vec() }, planted);
             return unknown();

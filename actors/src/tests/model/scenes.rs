@@ -24,6 +24,8 @@ pub(super) enum Luck {
     Late,
     /// Performed, and answered as not applied, with what stands there now.
     Lies,
+    /// Refused: never performed.
+    Away,
 }
 
 /// A mistake, and where it is made.
@@ -69,6 +71,7 @@ pub(super) struct Scene {
 }
 
 const UNKNOWN: &[Luck] = &[Luck::Lost, Luck::Late, Luck::Lies];
+const EVERY: &[Luck] = &[Luck::Lost, Luck::Late, Luck::Lies, Luck::Away];
 /// The last seq of the first bucket but one.
 const NEAR: u64 = protocol::limits::BUCKET_EVENTS - 2;
 
@@ -88,34 +91,84 @@ pub(super) const SMALL: Scene = Scene {
     planted: None,
 };
 
-#[test]
-fn every_promise_holds_where_a_sender_is_removed() {
-    super::explore(SMALL);
+/// Scenes that one build and a minute have room for.
+mod narrow {
+    use super::{super::explore, *};
+
+    const NARROW: Scene = Scene { epoch_max: 3, ..SMALL };
+
+    #[test]
+    fn every_promise_holds_where_a_sender_is_removed() {
+        explore(SMALL);
+    }
+
+    #[test]
+    fn every_promise_holds_where_requests_say_what_their_client_knew() {
+        explore(Scene { name: "a removal, base", base: true, ..NARROW });
+    }
+
+    #[test]
+    fn every_promise_holds_where_a_stranger_is_admitted() {
+        let membership = Membership::AdmitsStranger;
+        explore(Scene { name: "a stranger admitted", membership, lucks: EVERY, impatient: true, ..SMALL });
+    }
+
+    #[test]
+    fn every_promise_holds_where_a_former_member_is_admitted() {
+        explore(Scene { name: "a former member admitted", membership: Membership::AdmitsFormer, ..SMALL });
+    }
+
+    #[test]
+    fn every_promise_holds_where_a_node_crashes() {
+        explore(Scene { name: "a crash", crashes: 1, faults: 0, ..SMALL });
+    }
+
+    #[test]
+    fn every_promise_holds_where_an_actor_crashes() {
+        explore(Scene { name: "an actor's crash", crashes: 1, faults: 0, restarts: true, ..NARROW });
+    }
 }
 
-#[test]
-fn every_promise_holds_where_requests_say_what_their_client_knew() {
-    super::explore(Scene { name: "a removal, base", base: true, ..SMALL });
-}
+/// Scenes for an optimised build: `make model`.
+#[cfg(not(debug_assertions))]
+mod wide {
+    use super::{super::explore, *};
 
-#[test]
-fn every_promise_holds_where_a_stranger_is_admitted() {
-    let membership = Membership::AdmitsStranger;
-    super::explore(Scene { name: "a stranger admitted", membership, ..SMALL });
-}
+    const WIDE: Scene = Scene { faults: 2, epoch_max: 4, ..SMALL };
+    const ALL: [Membership; 3] = [Membership::Removes, Membership::AdmitsStranger, Membership::AdmitsFormer];
 
-#[test]
-fn every_promise_holds_where_a_former_member_is_admitted() {
-    let membership = Membership::AdmitsFormer;
-    super::explore(Scene { name: "a former member admitted", membership, ..SMALL });
-}
+    #[test]
+    fn with_two_faults() {
+        ALL.into_iter().for_each(|membership| explore(Scene { name: "two faults", membership, ..WIDE }));
+        explore(Scene { name: "two faults, base", base: true, ..WIDE });
+    }
 
-#[test]
-fn every_promise_holds_where_a_node_crashes() {
-    super::explore(Scene { name: "a crash", crashes: 1, faults: 0, ..SMALL });
-}
+    #[test]
+    fn with_a_fault_and_a_crash() {
+        for restarts in [false, true] {
+            let name = if restarts { "a fault and an actor's crash" } else { "a fault and a crash" };
+            ALL.into_iter()
+                .for_each(|membership| explore(Scene { name, membership, faults: 1, crashes: 1, restarts, ..WIDE }));
+        }
+    }
 
-#[test]
-fn every_promise_holds_where_an_actor_crashes() {
-    super::explore(Scene { name: "an actor's crash", crashes: 1, faults: 0, restarts: true, epoch_max: 3, ..SMALL });
+    #[test]
+    fn with_stores_away_and_requests_given_up() {
+        let away = Scene { name: "away", faults: 1, lucks: EVERY, impatient: true, ..WIDE };
+        ALL.into_iter().for_each(|membership| explore(Scene { membership, ..away.clone() }));
+    }
+
+    #[test]
+    fn with_every_statement_on_its_own() {
+        ALL.into_iter().for_each(|membership| {
+            explore(Scene { name: "every statement", membership, faults: 1, fine: true, ..WIDE })
+        });
+    }
+
+    #[test]
+    fn with_another_post_and_a_full_bucket_at_once() {
+        let attempts = [2, 1, 1];
+        explore(Scene { name: "three requests", attempts, faults: 1, epoch_max: 3, ..WIDE });
+        explore(Scene { name: "a full bucket", head: NEAR + 1, ..WIDE });
+    }
 }

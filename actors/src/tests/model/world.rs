@@ -158,7 +158,7 @@ impl Model for Scene {
                 acts.push(Act::Step(node, at, Luck::Fine));
                 let Some(write) = task.write().filter(|_| world.faults > 0) else { continue };
                 let holds = world.store.holds(&write, self.planted);
-                let possible = |luck: &&Luck| holds || matches!(luck, Luck::Lost);
+                let possible = |luck: &&Luck| holds || matches!(luck, Luck::Lost | Luck::Away);
                 acts.extend(self.lucks.iter().filter(possible).map(|luck| Act::Step(node, at, *luck)));
             }
         }

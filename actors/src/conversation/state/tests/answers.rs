@@ -84,6 +84,26 @@ async fn g6_a_fence_with_ones_own_epoch_is_no_refusal() {
 }
 
 #[tokio::test]
+async fn a_direct_conversation_without_rows_is_repaired_when_it_is_opened_again() {
+    let mut desk = Desk::empty();
+    let open = || Change::Create { kind: Kind::Direct, title: None, members: vec![user(1), user(2)] };
+    let begin = desk.submission(1, "a", open());
+    let create = desk.put(begin).remove(0);
+    desk.done(create).await; // its owner crashes before it writes what follows
+    desk.reborn(NODE, false);
+    desk.wish(2, "b", open()).await;
+    assert_eq!(desk.take().last().unwrap(), "2: unchanged");
+    desk.reborn(NODE, false);
+    desk.post(1, "c", "hello").await;
+    assert_eq!(desk.take().last().unwrap(), "event 2 to 1,2 for 1");
+    // with rows, opening it again is answered from them
+    desk.reborn(NODE, false);
+    desk.wish(2, "d", open()).await;
+    assert_eq!(desk.jobs, ["create", "peek"]);
+    assert_eq!(desk.take(), ["2: unchanged"]);
+}
+
+#[tokio::test]
 async fn who_reads_that_it_was_deposed_hears_of_the_append_under_way_first() {
     let mut desk = Desk::group().await;
     desk.wish(1, "r", Change::Remove(user(3))).await;

@@ -17,6 +17,7 @@ mod slowdown;
 use std::{future::Future, net::IpAddr, sync::Arc};
 
 use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
+use storage::accounts::SignIn;
 
 use self::{
     access::Refusal, keys::Keys, passwords::Passwords, revocations::Revoked, secrets::Secrets, slowdown::Slowdown,
@@ -218,6 +219,14 @@ impl Accounts {
         let user = self.0.world.store.accounts.user(id).await.map_err(failed)?;
         let user = user.filter(|user| user.deleted_at.is_none()).ok_or_else(profile::no_such_user)?;
         Ok(profile::view(&user))
+    }
+
+    /// The last sign-ins of a user, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error> {
+        self.0.world.store.sessions.sign_ins(user, limit).await.map_err(failed)
     }
 
     /// Who has this username, whatever its case.

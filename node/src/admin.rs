@@ -16,10 +16,10 @@ use axum::{
     routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use protocol::{Code, Error, UserId, rest};
+use protocol::{Code, Error, Millis, SessionId, UserId, rest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use storage::health::Health;
+use storage::{accounts::SignIn, health::Health};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -34,6 +34,8 @@ use crate::{
 
 /// A store that takes longer to give a sign of life is away: those who ask wait for a second, customarily.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(800);
+/// A screenful for who looks into one account.
+const SIGN_INS_SHOWN: usize = 10;
 
 /// What the admin routes can reach.
 #[derive(Clone)]
@@ -214,8 +216,32 @@ async fn add_user(
     Ok((StatusCode::CREATED, Json(signed_in.user)))
 }
 
-async fn show_user(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<rest::User>, Refusal> {
-    Ok(Json(find(&admin, &name).await?))
+/// A user with what only operators see.
+#[derive(Serialize)]
+struct ShownUser {
+    #[serde(flatten)]
+    user: rest::User,
+    /// The last ones, newest first.
+    sign_ins: Vec<ShownSignIn>,
+}
+
+#[derive(Serialize)]
+struct ShownSignIn {
+    at: Millis,
+    address: std::net::IpAddr,
+    session: SessionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_name: Option<String>,
+}
+
+async fn show_user(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<ShownUser>, Refusal> {
+    let user = find(&admin, &name).await?;
+    let sign_ins = admin.app()?.starling.accounts.sign_ins(user.id, SIGN_INS_SHOWN).await?;
+    let shown = sign_ins.into_iter().map(|sign_in| {
+        let SignIn { at, address, session, device_name, .. } = sign_in;
+        ShownSignIn { at, address, session, device_name }
+    });
+    Ok(Json(ShownUser { user, sign_ins: shown.collect() }))
 }
 
 async fn ban(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {

@@ -193,9 +193,9 @@ fn a_backup_is_taken_from_a_running_node_and_starts_another() {
 fn migrations_are_planned_applied_once_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let starter = starter(&dir.path().join("data"));
-    assert_eq!(done(&starter, &["migrate", "--plan"]), "would apply 0001_start.sql\n");
+    assert_eq!(done(&starter, &["migrate", "--plan"]), "would apply 0001_start.sql\nwould apply 0002_sign_ins.sql\n");
     assert!(!dir.path().join("data").exists(), "a plan changes nothing");
-    assert_eq!(done(&starter, &["migrate"]), "applied 0001_start.sql\n");
+    assert_eq!(done(&starter, &["migrate"]), "applied 0001_start.sql\napplied 0002_sign_ins.sql\n");
     for again in [&["migrate", "--plan"][..], &["migrate"]] {
         assert_eq!(done(&starter, again), "nothing to apply\n");
     }

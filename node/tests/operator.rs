@@ -57,6 +57,13 @@ fn accounts_are_made_shown_banned_and_unbanned() {
     assert_ne!(me(&node, &token), 200);
     assert_eq!(ask(&node, &["user", "unban", id.trim()], "").0, 0, "by id as well");
     assert_eq!(login(&node, "ada").status, 200);
+    let (_, shown, _) = ask(&node, &["user", "show", "ada", "-o", "json"], "");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let sign_ins = shown["sign_ins"].as_array().unwrap();
+    assert_eq!(sign_ins.len(), 3, "when it was made, and two that were let in: {sign_ins:?}");
+    assert!(sign_ins.iter().all(|sign_in| sign_in["address"] == "127.0.0.1"), "{sign_ins:?}");
+    let (_, shown, _) = ask(&node, &["user", "show", "ada"], "");
+    assert_eq!(shown.lines().filter(|line| line.starts_with("signed in: ")).count(), 3, "{shown}");
 }
 
 #[test]

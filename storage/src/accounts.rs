@@ -1,5 +1,7 @@
 //! Users, credentials, sessions and signing keys.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use protocol::{DeviceId, Millis, SessionId, UserId};
 
@@ -35,7 +37,7 @@ pub struct UserUpdate {
     pub password_hash: Option<String>,
     /// Banned since, or `Some(None)`: no longer.
     pub banned_at: Option<Option<Millis>>,
-    /// Deleted; also forgets e-mail, display name and password.
+    /// Deleted; also forgets e-mail, display name, password and sign-ins.
     pub deleted_at: Option<Millis>,
 }
 
@@ -60,6 +62,24 @@ pub struct Session {
     pub expires_at: Millis,
     /// When it was signed out.
     pub revoked_at: Option<Millis>,
+}
+
+/// How long it is remembered who signed in; on CQL the table says it.
+pub(crate) const SIGN_INS_KEPT_S: u32 = 90 * 86_400;
+
+/// A sign-in that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    /// Who.
+    pub user: UserId,
+    /// When.
+    pub at: Millis,
+    /// The session that began with it.
+    pub session: SessionId,
+    /// Where it came from.
+    pub address: IpAddr,
+    /// What the client called the device.
+    pub device_name: Option<String>,
 }
 
 /// A signing key, sealed under the node's secret.
@@ -132,6 +152,12 @@ pub trait Sessions: Send + Sync {
 
     /// Signs a session out for good; doing it again changes nothing.
     async fn revoke(&self, id: SessionId, at: Millis) -> Result<(), Error>;
+
+    /// Notes a sign-in, for some months or until the user is deleted. Repeated, nothing new.
+    async fn note_sign_in(&self, sign_in: &SignIn) -> Result<(), Error>;
+
+    /// The last sign-ins of a user, newest first, at most `limit`.
+    async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error>;
 
     /// When each of `users` was last connected or refreshed; who never was is left out.
     async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Millis)>, Error>;

@@ -1,8 +1,10 @@
 //! Sessions: begun, listed, ended. The durable row is the word that counts; everything else follows from it.
 //! Never proves who somebody is (see `signin`).
 
+use std::net::IpAddr;
+
 use protocol::{Code, DeviceId, Error, Millis, SessionId, UserId, close::CloseCode, rest};
-use storage::accounts::{Session, User};
+use storage::accounts::{Session, SignIn, User};
 
 use super::{
     Caller, Inner, failed,
@@ -22,7 +24,7 @@ impl Inner {
     /// Begins a session of a user whose password was right, and ends those it replaces: the one of the same device, and
     /// what the policy or the cap does not allow beside it.
     pub(super) async fn begin(
-        &self, user: &User, device: Option<DeviceId>, device_name: Option<String>,
+        &self, user: &User, device: Option<DeviceId>, device_name: Option<String>, from: IpAddr,
     ) -> Result<Begun, Error> {
         let _door = self.door(user.id).lock().await;
         if !self.stands(user).await? {
@@ -41,7 +43,7 @@ impl Inner {
             id,
             user: user.id,
             device: device.clone(),
-            device_name,
+            device_name: device_name.clone(),
             generation: 1,
             created_at: now,
             last_seen_at: now,
@@ -54,6 +56,11 @@ impl Inner {
         if !self.stands(user).await? {
             self.end(id, CloseCode::SessionRevoked).await?;
             return Ok(Begun::Changed);
+        }
+        let sign_in = SignIn { user: user.id, at: now, session: id, address: from, device_name };
+        if let Err(error) = self.world.store.sessions.note_sign_in(&sign_in).await {
+            // for looking back at: nobody is kept out for want of it
+            tracing::debug!(%error, "cannot note a sign-in");
         }
 
         let replaces = |other: &Session| device.is_some() && other.device == device;

@@ -49,7 +49,7 @@ impl Inner {
             deleted_at: None,
         };
         self.create_user(&user, &name.handle).await?;
-        match self.begin(&user, body.device, body.device_name).await? {
+        match self.begin(&user, body.device, body.device_name, from).await? {
             Begun::Begun(session, refresh) => self.signed_in(&user, session, refresh),
             Begun::Changed => Err(unauthenticated()),
         }
@@ -88,7 +88,7 @@ impl Inner {
                 return Err(Error::new(Code::Forbidden, "this account is banned"));
             }
             if let Begun::Begun(session, refresh) =
-                self.begin(&user, body.device.clone(), body.device_name.clone()).await?
+                self.begin(&user, body.device.clone(), body.device_name.clone(), from).await?
             {
                 self.slowdown.succeeded(&attempt);
                 if let Checked::Rehashed(new) = checked {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use protocol::{Millis, SessionId, UserId};
 use storage::{
     Error, Store,
-    accounts::{Session, Sessions},
+    accounts::{Session, Sessions, SignIn},
     tokens::{Rate, Rotated, Rotation, Ticket, Tokens},
 };
 
@@ -65,6 +65,12 @@ impl Sessions for FaultySessions {
     async fn revoke(&self, id: SessionId, at: Millis) -> Result<(), Error> {
         refused(&self.1.revoke_row)?;
         self.0.revoke(id, at).await
+    }
+    async fn note_sign_in(&self, sign_in: &SignIn) -> Result<(), Error> {
+        self.0.note_sign_in(sign_in).await
+    }
+    async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error> {
+        self.0.sign_ins(user, limit).await
     }
     async fn last_seen(&self, users: &[UserId]) -> Result<Vec<(UserId, Millis)>, Error> {
         self.0.last_seen(users).await

@@ -70,8 +70,12 @@ pub(super) fn user(config: &Config, user: User) -> Done {
             if output == Output::Json {
                 return json(&shown);
             }
-            for (name, value) in shown.as_object().into_iter().flatten() {
-                say(&format!("{name}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            for (name, value) in shown.as_object().into_iter().flatten().filter(|(name, _)| *name != "sign_ins") {
+                say(&format!("{name}: {}", plain(value)));
+            }
+            for sign_in in shown["sign_ins"].as_array().into_iter().flatten() {
+                let device = sign_in.get("device_name").map(|name| format!(" ({})", plain(name))).unwrap_or_default();
+                say(&format!("signed in: {} from {}{device}", plain(&sign_in["at"]), plain(&sign_in["address"])));
             }
         }
     }
@@ -91,6 +95,10 @@ fn json(value: &Value) -> Done {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A name as one segment of a path.

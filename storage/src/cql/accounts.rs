@@ -118,7 +118,11 @@ impl Cql {
             key,
         );
         let changed = self.conditional(&self.accounts.change_user, row).await;
-        changed.map(|verdict| verdict.applied).map_err(|error| if done { half_done(error) } else { error })
+        let changed = changed.map_err(|error| if done { half_done(error) } else { error })?;
+        if let Some(at) = update.deleted_at {
+            self.forget_sign_ins(id, at).await.map_err(half_done)?;
+        }
+        Ok(changed.applied)
     }
 }
 

@@ -282,4 +282,10 @@ mod tests {
         }
         assert_eq!(schema::statements(BEFORE).len(), 2);
     }
+
+    #[test]
+    fn sign_ins_are_kept_as_long_as_on_other_stores() {
+        let kept = format!("default_time_to_live = {}", crate::accounts::SIGN_INS_KEPT_S);
+        assert!(FILES.iter().any(|(_, text)| text.contains(&kept)), "{kept}");
+    }
 }

@@ -27,8 +27,8 @@ use super::{
 };
 use crate::OpenError;
 
-/// How often it is looked whether there is a connection.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether there is a connection, and a new session is tried where there is none.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the driver is left to find the way back by itself. It tries again after up to 10 s, when it has failed often:
 /// longer than senders should wait once the servers are back.
 const PATIENCE: Duration = Duration::from_secs(2);

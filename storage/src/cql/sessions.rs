@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    accounts::{Session, Sessions},
+    accounts::{Session, Sessions, SignIn},
 };
 
 /// How long a row stays after its session has expired, seconds: who comes back late is told that it expired.
@@ -35,6 +35,7 @@ statements! {
         FROM ks.auth_sessions WHERE id = ?";
     Read sessions_of = "SELECT session_id, revoked_at FROM ks.user_sessions WHERE user_id = ?";
     Read last_seen = "SELECT at FROM ks.last_seen WHERE user_id = ?";
+    Read sign_ins = "SELECT at, session_id, address, device_name FROM ks.login_history WHERE user_id = ? LIMIT ?";
     // Stamped with the generation: every rotation writes them again, with more time to live.
     Write put = "UPDATE ks.auth_sessions USING TIMESTAMP ? AND TTL ?
         SET user_id = ?, device = ?, device_name = ?, generation = ?, created_at = ? WHERE id = ?";
@@ -43,6 +44,9 @@ statements! {
     Write expires = "UPDATE ks.auth_sessions USING TIMESTAMP ? AND TTL ? SET expires_at = ? WHERE id = ?";
     Write list = "INSERT INTO ks.user_sessions (user_id, session_id) VALUES (?, ?) USING TIMESTAMP ? AND TTL ?";
     Write note_seen = "UPDATE ks.last_seen USING TIMESTAMP ? SET at = ? WHERE user_id = ?";
+    Write note_sign_in = "INSERT INTO ks.login_history (user_id, at, session_id, address, device_name)
+        VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    Write forget_sign_ins = "DELETE FROM ks.login_history USING TIMESTAMP ? WHERE user_id = ?";
     // Stamped against the time: the earlier one wins.
     Write revoke = "UPDATE ks.auth_sessions USING TIMESTAMP ? AND TTL ? SET revoked_at = ? WHERE id = ?";
     Write unlist = "UPDATE ks.user_sessions USING TIMESTAMP ? AND TTL ? SET revoked_at = ?
@@ -86,6 +90,11 @@ fn time_to_live(now: Millis, expires_at: Millis) -> i32 {
     i32::try_from(left_s).unwrap_or(REVOCATION_KEPT_S).min(REVOCATION_KEPT_S / 2)
 }
 
+/// The files of the sign-ins are divided by their stamps, which count microseconds there.
+fn micros(at: Millis) -> i64 {
+    bigint(at.0.saturating_mul(1000))
+}
+
 fn earlier_wins(at: Millis) -> i64 {
     EARLIER_WINS - bigint(at.0)
 }
@@ -122,6 +131,11 @@ impl Cql {
         let seen = self.write(&self.sessions.seen, (bigint(at.0), ttl, time(at), uuid(session.id.0)));
         let noted = self.write(&self.sessions.note_seen, (bigint(at.0), time(at), uuid(session.user.0)));
         tokio::try_join!(seen, noted).map(drop).map_err(half_done)
+    }
+
+    /// All up to a time.
+    pub(super) async fn forget_sign_ins(&self, user: UserId, until: Millis) -> Result<(), Error> {
+        self.write(&self.sessions.forget_sign_ins, (micros(until), uuid(user.0))).await
     }
 
     /// The session's own row first: it is the word that counts.
@@ -191,6 +205,29 @@ impl Sessions for Cql {
                 Some(session) if session.revoked_at.is_none() => self.write_revocation(&session, at).await,
                 _ => Ok(()),
             }
+        })
+        .await
+    }
+
+    async fn note_sign_in(&self, new: &SignIn) -> Result<(), Error> {
+        let (user, session) = (uuid(new.user.0), uuid(new.session.0));
+        let device_name = MaybeUnset::from_option(new.device_name.as_deref());
+        let row = (user, time(new.at), session, new.address.to_string(), device_name, micros(new.at));
+        self.writing(self.write(&self.sessions.note_sign_in, row)).await
+    }
+
+    async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error> {
+        let sign_in = |(at, session, address, device_name): (CqlTimestamp, Uuid, String, Option<String>)| {
+            let malformed = |error| Error::Corrupt(format!("login_history.address: {error}"));
+            let (at, session) = (millis("login_history.at", at)?, SessionId(session.into_bytes()));
+            Ok(SignIn { user, at, session, address: address.parse().map_err(malformed)?, device_name })
+        };
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        self.reading(async {
+            // Cassandra refuses a limit of nothing.
+            let key = (uuid(user.0), limit.max(1));
+            let found = self.rows(&self.sessions.sign_ins, key).await?;
+            found.into_iter().take(limit as usize).map(sign_in).collect()
         })
         .await
     }

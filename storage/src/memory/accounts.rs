@@ -1,6 +1,7 @@
 //! Users, signing keys and sessions.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
 };
@@ -11,7 +12,7 @@ use protocol::{Millis, SessionId, UserId};
 use super::{Memory, faults::Operation};
 use crate::{
     Error,
-    accounts::{Accounts, Session, Sessions, SigningKey, User, UserCreated, UserUpdate},
+    accounts::{Accounts, SIGN_INS_KEPT_S, Session, Sessions, SignIn, SigningKey, User, UserCreated, UserUpdate},
 };
 
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub(super) struct Records {
     keys: BTreeMap<(Millis, String), SigningKey>,
     pub(super) sessions: HashMap<SessionId, Session>,
     sessions_of: BTreeSet<(UserId, Millis, SessionId)>,
+    sign_ins: HashMap<UserId, BTreeMap<(Reverse<Millis>, SessionId), SignIn>>,
 }
 
 impl Records {
@@ -82,6 +84,7 @@ impl Accounts for Memory {
                 user.display_name.clear();
                 user.password_hash.clear();
                 user.email = None;
+                model.accounts.sign_ins.remove(&id);
             }
             Ok(true)
         })
@@ -170,6 +173,26 @@ impl Sessions for Memory {
                 session.revoked_at.get_or_insert(at);
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn note_sign_in(&self, new: &SignIn) -> Result<(), Error> {
+        let new = new.clone();
+        self.call(Operation::WriteAccounts, move |model| {
+            let oldest = Millis(new.at.0.saturating_sub(u64::from(SIGN_INS_KEPT_S) * 1000));
+            let of_user = model.accounts.sign_ins.entry(new.user).or_default();
+            of_user.retain(|(Reverse(at), _), _| *at >= oldest);
+            of_user.entry((Reverse(new.at), new.session)).or_insert(new);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error> {
+        self.call(Operation::ReadAccounts, move |model| {
+            let of_user = model.accounts.sign_ins.get(&user).into_iter().flat_map(BTreeMap::values);
+            Ok(of_user.take(limit).cloned().collect())
         })
         .await
     }

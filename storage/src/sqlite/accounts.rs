@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error,
-    accounts::{Accounts, Session, Sessions, SigningKey, User, UserCreated, UserUpdate},
+    accounts::{Accounts, SIGN_INS_KEPT_S, Session, Sessions, SignIn, SigningKey, User, UserCreated, UserUpdate},
 };
 
 const USER: &str =
@@ -122,6 +122,9 @@ impl Accounts for Sqlite {
                     ":deleted_at": time_column(update.deleted_at),
                 },
             )?;
+            if deleted {
+                change(connection, "DELETE FROM sign_ins WHERE user = ?1", [id.0])?;
+            }
             Ok(changed > 0)
         })
         .await
@@ -242,6 +245,36 @@ impl Sessions for Sqlite {
             let sql = "UPDATE sessions SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             change(connection, sql, params![id.0, int(at.0)])?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn note_sign_in(&self, new: &SignIn) -> Result<(), Error> {
+        let new = new.clone();
+        self.write(move |connection| {
+            let oldest = new.at.0.saturating_sub(u64::from(SIGN_INS_KEPT_S) * 1000);
+            change(connection, "DELETE FROM sign_ins WHERE at < ?1", [int(oldest)])?;
+            let sql = "INSERT INTO sign_ins (user, at, session, address, device_name) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING";
+            let address = new.address.to_string();
+            change(connection, sql, params![new.user.0, int(new.at.0), new.session.0, address, new.device_name])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn sign_ins(&self, user: UserId, limit: usize) -> Result<Vec<SignIn>, Error> {
+        self.read(move |connection| {
+            let sql = "SELECT at, session, address, device_name FROM sign_ins WHERE user = ?1
+                 ORDER BY at DESC, session LIMIT ?2";
+            rows(connection, sql, params![user.0, int(limit as u64)], |row| {
+                let (at, session) = (Millis(number(row, 0)?), SessionId(row.get(1)?));
+                let address: String = row.get(2)?;
+                let address = address.parse().map_err(|e: std::net::AddrParseError| {
+                    rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, e.into())
+                })?;
+                Ok(SignIn { user, at, session, address, device_name: row.get(3)? })
+            })
         })
         .await
     }

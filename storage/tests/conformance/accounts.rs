@@ -2,7 +2,7 @@
 
 use crate::common::{each, ids::name, session_id, user};
 use protocol::{DeviceId, Millis};
-use storage::accounts::{Session, SigningKey, User, UserCreated, UserUpdate};
+use storage::accounts::{Session, SignIn, SigningKey, User, UserCreated, UserUpdate};
 
 fn account(n: u8) -> User {
     User {
@@ -122,6 +122,32 @@ async fn sessions_are_listed_until_they_are_revoked() {
         store.sessions.revoke(id(2), Millis(8)).await.unwrap();
         assert_eq!(store.sessions.sessions_of(user(1)).await.unwrap(), [session(1, 1)]);
         assert_eq!(store.sessions.session(id(2)).await.unwrap().unwrap().revoked_at, Some(Millis(7)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sign_ins_are_told_newest_first_until_the_user_is_deleted() {
+    each(async |store| {
+        let sign_in = |n: u8, at| SignIn {
+            user: user(1),
+            at: Millis(at),
+            session: session_id(n),
+            address: if n == 1 { "192.0.2.1".parse().unwrap() } else { "2001:db8::1".parse().unwrap() },
+            device_name: (n == 2).then(|| "a telephone".to_owned()),
+        };
+        store.accounts.create_user(&account(1), &name("one")).await.unwrap();
+        for (n, at) in [(1, 1000), (3, 3000), (2, 2000), (1, 1000)] {
+            store.sessions.note_sign_in(&sign_in(n, at)).await.unwrap();
+        }
+        let newest_first = [sign_in(3, 3000), sign_in(2, 2000), sign_in(1, 1000)];
+        assert_eq!(store.sessions.sign_ins(user(1), 10).await.unwrap(), newest_first);
+        assert_eq!(store.sessions.sign_ins(user(1), 2).await.unwrap(), newest_first[..2]);
+        assert_eq!(store.sessions.sign_ins(user(1), 0).await.unwrap(), []);
+        assert_eq!(store.sessions.sign_ins(user(2), 10).await.unwrap(), []);
+        let delete = UserUpdate { deleted_at: Some(Millis(4000)), ..UserUpdate::default() };
+        assert!(store.accounts.update_user(user(1), &delete).await.unwrap());
+        assert_eq!(store.sessions.sign_ins(user(1), 10).await.unwrap(), []);
     })
     .await;
 }

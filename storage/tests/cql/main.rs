@@ -14,4 +14,5 @@ mod refusals;
 mod rig;
 mod rows;
 mod secure;
+mod sessions;
 mod unknown;

@@ -108,7 +108,7 @@ impl Tokens for Redis {
         self.meters.count(revoked.await)
     }
 
-    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<(SessionId, Millis)>, Error> {
         let key = self.revocations_key();
         let (mut from, mut n_seen) = (since.0, 0);
         let mut found = Vec::new();
@@ -123,7 +123,7 @@ impl Tokens for Redis {
             for (member, at) in &page {
                 // Of one millisecond there may be more than fit on a page.
                 (from, n_seen) = (*at, if *at == from { n_seen + 1 } else { 1 });
-                found.extend(revocation(member).filter(|(_, until)| *until > now).map(|(session, _)| session));
+                found.extend(revocation(member).filter(|(_, until)| *until > now));
             }
             if page.len() < PAGE {
                 break;
@@ -174,12 +174,12 @@ fn revocation(member: &str) -> Option<(SessionId, Millis)> {
 }
 
 /// Each once, where it stood last.
-fn without_repeats(mut sessions: Vec<SessionId>) -> Vec<SessionId> {
-    let mut met = HashSet::with_capacity(sessions.len());
-    sessions.reverse();
-    sessions.retain(|session| met.insert(*session));
-    sessions.reverse();
-    sessions
+fn without_repeats(mut revocations: Vec<(SessionId, Millis)>) -> Vec<(SessionId, Millis)> {
+    let mut met = HashSet::with_capacity(revocations.len());
+    revocations.reverse();
+    revocations.retain(|(session, _)| met.insert(*session));
+    revocations.reverse();
+    revocations
 }
 
 fn packed(ticket: &Ticket) -> Vec<u8> {

@@ -79,8 +79,8 @@ pub trait Tokens: Send + Sync {
     /// revoked at the later `at`, so that who has read up to the earlier one meets it; `until` is the same each time.
     async fn revoke(&self, family: SessionId, at: Millis, until: Millis) -> Result<(), Error>;
 
-    /// Sessions revoked at or after `since` whose access tokens may still live at `now`.
-    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error>;
+    /// Sessions revoked at or after `since` whose access tokens may still live at `now`, in that order, and until when.
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<(SessionId, Millis)>, Error>;
 
     /// Stores a ticket under the hash of its text.
     async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error>;

@@ -3,6 +3,7 @@
 //!
 //! The token store may be away, be emptied, or come back as it was a while ago, and clocks differ. So what it says is only
 //! ever added to what is known here, and what it lacks is said again: after each failure, and every now and then anyway.
+//! Each keeps the end it was given when its row was revoked, however often it is said: none goes round for ever.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -58,8 +59,8 @@ impl Revoked {
     }
 
     /// Those that still matter and are not among `told`.
-    fn lacking(&self, told: &[SessionId], now: Millis) -> Vec<(SessionId, Millis)> {
-        let told: HashSet<_> = told.iter().copied().collect();
+    fn lacking(&self, told: &[(SessionId, Millis)], now: Millis) -> Vec<(SessionId, Millis)> {
+        let told: HashSet<_> = told.iter().map(|(session, _)| *session).collect();
         let recent = self.of.read().unwrap_or_else(PoisonError::into_inner);
         let lacking = recent.sessions.iter().filter(|(session, until)| !told.contains(session) && **until > now);
         lacking.map(|(session, until)| (*session, *until)).collect()
@@ -70,8 +71,8 @@ impl Inner {
     /// Reads the revocations that still matter, at start.
     pub(super) async fn load_revoked(&self) -> Result<(), storage::Error> {
         let now = self.world.clock.wall();
-        for session in self.world.store.tokens.revoked(self.all_that_matter(now), now).await? {
-            self.revoked.add(session, now, self.ends_to_matter(now));
+        for (session, until) in self.world.store.tokens.revoked(self.all_that_matter(now), now).await? {
+            self.revoked.add(session, now, until);
         }
         Ok(())
     }
@@ -94,8 +95,8 @@ impl Inner {
         let (tokens, now) = (&self.world.store.tokens, self.world.clock.wall());
         let since = if review { self.all_that_matter(now) } else { Millis(read_to.0.saturating_sub(OVERLAP_MS)) };
         let told = tokens.revoked(since, now).await?;
-        for session in &told {
-            if !self.revoked.has(*session) && self.revoked.add(*session, now, self.ends_to_matter(now)) {
+        for (session, until) in &told {
+            if self.revoked.add(*session, now, *until) {
                 (self.on_end)(*session, CloseCode::SessionRevoked);
             }
         }

@@ -96,7 +96,7 @@ impl Tokens for FaultyTokens {
         refused(&self.1.revoke_tokens)?;
         self.0.revoke(family, at, until).await
     }
-    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<(SessionId, Millis)>, Error> {
         self.0.revoked(since, now).await
     }
     async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, now: Millis) -> Result<(), Error> {

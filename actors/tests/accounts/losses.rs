@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{Code, SessionId, close::CloseCode};
+use protocol::{Code, Millis, SessionId, close::CloseCode};
 
 use crate::rig::{HOUR_MS, Rig, SECOND_MS, new_prefix, redis_rig, settings};
 
@@ -191,6 +191,35 @@ async fn g13_a_revocation_that_redis_forgot_is_said_again() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+}
+
+#[tokio::test]
+async fn g15_a_revocation_said_again_ends_when_it_would_have() {
+    let scene = Scene::new().await;
+    let mut rig = scene.rig;
+    let out = rig.register("grace").await;
+    rig.accounts.logout(rig.caller(&out.tokens.access_token)).await.unwrap();
+    let tokens = rig.store.tokens.clone();
+    let said = async || tokens.revoked(Millis(0), Millis(0)).await.unwrap();
+    let first = said().await;
+    assert_eq!(first.iter().map(|(session, _)| *session).collect::<Vec<_>>(), [out.session]);
+    // Only a node knows it that has learnt it later.
+    rig.pass(HOUR_MS);
+    rig.restart().await;
+    assert_eq!(redis(&format!("DEL {}revoked", scene.prefix)), ":1");
+    let again = async {
+        loop {
+            match said().await {
+                again if !again.is_empty() => return again,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(10), again).await.unwrap(),
+        first,
+        "or it would go round for ever"
+    );
 }
 
 #[tokio::test]

@@ -71,13 +71,13 @@ impl Tokens for Memory {
         .await
     }
 
-    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<(SessionId, Millis)>, Error> {
         self.call(Operation::ReadTokens, move |model| {
             let lasting = |(_, r): &(&SessionId, &Revocation)| r.at >= since && r.until > now;
             let mut revoked: Vec<_> =
-                model.tokens.revocations.iter().filter(lasting).map(|(id, r)| (r.at, *id)).collect();
+                model.tokens.revocations.iter().filter(lasting).map(|(id, r)| (r.at, *id, r.until)).collect();
             revoked.sort_unstable();
-            Ok(revoked.into_iter().map(|(_, id)| id).collect())
+            Ok(revoked.into_iter().map(|(_, id, until)| (id, until)).collect())
         })
         .await
     }

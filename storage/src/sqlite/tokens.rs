@@ -94,10 +94,12 @@ impl Tokens for Sqlite {
         .await
     }
 
-    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<SessionId>, Error> {
+    async fn revoked(&self, since: Millis, now: Millis) -> Result<Vec<(SessionId, Millis)>, Error> {
         self.read(move |connection| {
-            let sql = "SELECT session FROM revocations WHERE at >= ?1 AND until > ?2 ORDER BY at, session";
-            rows(connection, sql, [int(since.0), int(now.0)], |row| row.get(0).map(SessionId))
+            let sql = "SELECT session, until FROM revocations WHERE at >= ?1 AND until > ?2 ORDER BY at, session";
+            rows(connection, sql, [int(since.0), int(now.0)], |row| {
+                Ok((SessionId(row.get(0)?), Millis(number(row, 1)?)))
+            })
         })
         .await
     }

@@ -129,7 +129,7 @@ impl Caller {
                 // those of other cases aside
                 let ours: Vec<_> = (0..SESSIONS).map(session_id).collect();
                 let revoked = tokens.revoked(Millis(self.now - ago_ms), now).await.unwrap();
-                format!("{:?}", revoked.into_iter().filter(|id| ours.contains(id)).collect::<Vec<_>>())
+                format!("{:?}", revoked.into_iter().filter(|(id, _)| ours.contains(id)).collect::<Vec<_>>())
             }
             Step::PutTicket { ticket } => {
                 let expires_at = Millis(self.now + TICKET_MS);

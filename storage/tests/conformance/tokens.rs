@@ -136,7 +136,10 @@ async fn g13_revoking_ends_the_family_and_is_remembered() {
         assert_eq!(rotate(&store, 1, hash(1), 101).await, Rotated::Unknown);
         let other = SessionId([2; 16]);
         store.tokens.revoke(other, Millis(200), Millis(2000)).await.unwrap();
-        let revoked = async |since, now| store.tokens.revoked(Millis(since), Millis(now)).await.unwrap();
+        let revoked = async |since, now| {
+            let revoked = store.tokens.revoked(Millis(since), Millis(now)).await.unwrap();
+            revoked.into_iter().map(|(session, _)| session).collect::<Vec<_>>()
+        };
         assert_eq!(revoked(0, 200).await, [FAMILY, other]);
         assert_eq!(revoked(100, 200).await, [FAMILY, other]);
         assert_eq!(revoked(101, 200).await, [other]);
@@ -146,6 +149,8 @@ async fn g13_revoking_ends_the_family_and_is_remembered() {
         assert_eq!(revoked(0, 2500).await, [FAMILY]);
         assert_eq!(revoked(0, 500).await, [other, FAMILY], "in the order in which they were revoked");
         assert_eq!(revoked(201, 500).await, [FAMILY], "who has read up to there meets it again");
+        let ends = store.tokens.revoked(Millis(300), Millis(500)).await.unwrap();
+        assert_eq!(ends, [(FAMILY, Millis(3000))]);
     })
     .await;
 }

@@ -6,13 +6,17 @@ use std::{
         Arc, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 
 use hyper::Method;
 use loadtest::{Node, Rest, Starter, Target, rest::Call, socket::Upgrade};
 use serde_json::{Value, json};
 
-use crate::{support::Place, wire::Wire};
+use crate::{
+    support::{PATIENCE, Place},
+    wire::Wire,
+};
 
 /// What everybody here signs in with.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -214,8 +218,15 @@ impl Person {
         Person::of(&self.house, self.name.clone(), &signed_in)
     }
 
+    /// Reads, and again if a busy store asks for it, as clients do.
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        self.house.call(Call::new(Method::GET, path).by(&self.access)).await
+        let begun = Instant::now();
+        loop {
+            let reply = self.house.call(Call::new(Method::GET, path).by(&self.access)).await;
+            if reply.status != 503 || begun.elapsed() > PATIENCE {
+                return reply;
+            }
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {

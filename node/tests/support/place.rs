@@ -12,6 +12,11 @@ use loadtest::{
     Starter,
     servers::{self, Cql, Keyspace, Prefix},
 };
+use storage::{
+    History, Settings, Store, TokenStore,
+    cql::{self, Replication},
+    redis,
+};
 
 pub(crate) struct Place {
     real: Option<(Keyspace, Prefix)>,
@@ -69,6 +74,29 @@ impl Place {
             Some(name) => starter.set("storage.cql.username", name).set("storage.cql.password_file", file("cql")),
             None => starter,
         }
+    }
+
+    /// What the node opens, for what a test wants to be there before it starts.
+    pub(crate) async fn store(&self) -> Store {
+        let settings = match &self.real {
+            None => Settings { history: History::Sqlite { dir: self.data() }, tokens: TokenStore::Embedded },
+            Some((keyspace, prefix)) => {
+                let Cql { node, username, password } = keyspace.server.clone();
+                let history = History::Cql(cql::Settings {
+                    nodes: vec![node],
+                    keyspace: keyspace.name.clone(),
+                    username,
+                    password,
+                    replication: Replication::Everywhere(1),
+                    datacenter: None,
+                    tls_ca: None,
+                    members_max: 10_000,
+                });
+                let (url, prefix) = (prefix.url.clone(), format!("{}:", prefix.name));
+                Settings { history, tokens: TokenStore::Redis(redis::Settings { url, tls_ca: None, prefix }) }
+            }
+        };
+        Store::connect(&settings).await.unwrap()
     }
 }
 

@@ -16,7 +16,7 @@ use loadtest::{
     history::{Log, Record, RunClock},
     readback::read_log,
 };
-use protocol::{ClientId, ConversationId, Kind, Post, UserId, request::Send, rest};
+use protocol::{ClientId, Code, ConversationId, Kind, Post, UserId, request::Send, rest};
 
 use crate::support::{self, Place};
 
@@ -134,7 +134,7 @@ impl Rig {
         for part in parts {
             let (_, first) = part.devices[0];
             first.live(PATIENCE).await.unwrap();
-            let log = read_log(&self.rest, &first.access_token(), part.c, "first").await.unwrap();
+            let log = self.read(part.c, &first.access_token(), "first").await;
             let members = members(&log);
             let mut read_by = vec![part.devices[0].0];
             logs.push(log.clone());
@@ -144,11 +144,27 @@ impl Rig {
                 if read_by.len() < READERS_MAX && !read_by.contains(user) {
                     read_by.push(*user);
                     let token = device.access_token();
-                    logs.push(read_log(&self.rest, &token, part.c, &user.to_string()).await.unwrap());
+                    logs.push(self.read(part.c, &token, &user.to_string()).await);
                 }
             }
         }
         logs
+    }
+
+    /// The log as its reader sees it. A node that is still at work for others may ask to come back later.
+    async fn read(&self, c: ConversationId, token: &str, reader: &str) -> Log {
+        let begun = Instant::now();
+        loop {
+            match read_log(&self.rest, token, c, reader).await {
+                Err(failed)
+                    if matches!(failed.code(), Some(Code::Unavailable | Code::Overloaded | Code::Timeout))
+                        && begun.elapsed() < 3 * PATIENCE =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                read => return read.unwrap(),
+            }
+        }
     }
 
     /// What was recorded since it was asked for last.

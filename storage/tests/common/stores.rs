@@ -65,8 +65,14 @@ pub fn cql_settings() -> cql::Settings {
     }
 }
 
+/// Tries again what may pass, as a node does: right after its start Cassandra may know a table and not find it.
 pub async fn on_cql(settings: &cql::Settings) -> Store {
-    let cql = cql::Cql::open(settings).await.unwrap();
+    let cql = loop {
+        match cql::Cql::open(settings).await {
+            Err(error) if error.is_transient() => println!("once more: {error}"),
+            opened => break opened.unwrap(),
+        }
+    };
     Store {
         log: cql.clone(),
         directory: cql.clone(),

@@ -137,6 +137,10 @@ fn a_house_moves_to_cql_and_redis_and_back() {
     assert_eq!(node.terminate(PATIENCE).unwrap().code(), Some(0));
     done(&embedded("old"), &["export", &file("1.jsonl")]);
 
+    let three = real.clone().set("storage.cql.replication", 3);
+    for command in [&["migrate"][..], &["migrate", "--plan"], &["import", &file("1.jsonl")]] {
+        refused(&three, command, "a single server, for trying out, takes 1");
+    }
     let planned = done(&real, &["migrate", "--plan"]);
     assert!(planned.contains("0001_start.cql"), "{planned}");
     let applied = done(&real, &["migrate"]);

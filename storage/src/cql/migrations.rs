@@ -57,7 +57,10 @@ impl<'a> Migrations<'a> {
     pub(super) async fn plan(&self) -> Result<Vec<String>, OpenError> {
         let mut steps = Vec::new();
         match self.replication().await? {
-            None => steps.push(self.create_keyspace(&Product::of(self.servers).await?)),
+            None => {
+                self.check_servers()?;
+                steps.push(self.create_keyspace(&Product::of(self.servers).await?));
+            }
             Some(found) => self.check_replication(&found)?,
         }
         let tables = self.tables().await?;
@@ -198,6 +201,18 @@ impl<'a> Migrations<'a> {
         Ok(self.servers.rows::<(BTreeMap<String, String>,)>(&text).await?.pop().map(|(replication,)| replication))
     }
 
+    /// Whether a keyspace could be written to at all if it were made now.
+    fn check_servers(&self) -> Result<(), OpenError> {
+        let mut servers = BTreeMap::new();
+        for node in self.servers.session().get_cluster_state().get_nodes_info() {
+            *servers.entry(node.datacenter.clone().unwrap_or_default()).or_default() += 1;
+        }
+        self.settings.replication.fits(&servers).map_err(|missing| {
+            let reason = format!("storage.cql.replication asks for {missing}");
+            unusable(self.settings, &reason, "add servers, or set it lower: a single server, for trying out, takes 1")
+        })
+    }
+
     pub(super) fn check_replication(&self, found: &BTreeMap<String, String>) -> Result<(), OpenError> {
         let Settings { keyspace, replication, .. } = self.settings;
         replication.check(found).map_err(|found| {
@@ -212,6 +227,7 @@ impl<'a> Migrations<'a> {
         if let Some(found) = self.replication().await? {
             return self.check_replication(&found);
         }
+        self.check_servers()?;
         let statement = self.create_keyspace(&Product::of(self.servers).await?);
         match self.change(&statement).await {
             Err(OpenError::Unusable { store, reason, .. }) => {

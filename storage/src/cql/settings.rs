@@ -119,6 +119,21 @@ impl Replication {
         format!("{{'class': 'NetworkTopologyStrategy', {copies}}}")
     }
 
+    /// Whether there are servers for so many copies, datacenter by datacenter. Otherwise: what is missing.
+    pub(super) fn fits(&self, servers: &BTreeMap<String, usize>) -> Result<(), String> {
+        let wished: Vec<(&str, u8)> = match self {
+            Replication::Everywhere(copies) => servers.keys().map(|name| (name.as_str(), *copies)).collect(),
+            Replication::ByDatacenter(wished) => wished.iter().map(|(name, copies)| (name.as_str(), *copies)).collect(),
+        };
+        for (name, copies) in wished {
+            let n_servers = servers.get(name).copied().unwrap_or(0);
+            if usize::from(copies) > n_servers {
+                return Err(format!("{copies} copies in {name}, where there are {n_servers} servers"));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a keyspace that the servers describe so is as wished. Otherwise: what it is.
     pub(super) fn check(&self, found: &BTreeMap<String, String>) -> Result<(), String> {
         let copies: BTreeMap<&str, &str> = found
@@ -146,6 +161,15 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_need_as_many_servers() {
+        let servers = BTreeMap::from([("dc1".to_owned(), 3), ("dc2".to_owned(), 1)]);
+        let fits = |text: &str| text.parse::<Replication>().unwrap().fits(&servers);
+        assert_eq!((fits("1"), fits("dc1:3"), fits("dc1:3,dc2:1")), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(fits("3"), Err("3 copies in dc2, where there are 1 servers".into()));
+        assert_eq!(fits("dc3:1"), Err("1 copies in dc3, where there are 0 servers".into()));
+    }
 
     #[test]
     fn a_replication_is_a_number_or_a_list_of_datacenters() {

@@ -146,12 +146,15 @@ fn a_house_moves_to_cql_and_redis_and_back() {
     let applied = done(&real, &["migrate"]);
     assert!(applied.contains("applied 0001_start.cql"), "{applied}");
     assert_eq!(done(&real, &["migrate", "--plan"]), "nothing to apply\n");
-    let checked = done(&real, &["check"]);
+    let (_, checked, _) = run(&real, &["check"]);
     for finding in
         ["storage.cql conditional writes: work, in ", "storage.cql replication: ", "tokens.redis round trip: "]
     {
-        assert!(checked.contains(finding), "{finding:?} is not in {checked}");
+        assert!(checked.contains(&format!("ok    {finding}")), "{finding:?} is not in {checked}");
     }
+    // the servers for tests need not keep what they acknowledge, and then this is all that is wrong with them
+    let mut failed = checked.lines().filter(|line| line.starts_with("FAIL"));
+    assert!(failed.all(|line| line.contains("commitlog_sync is periodic")), "{checked}");
     done(&real, &["import", &file("1.jsonl")]);
     refused(&real, &["backup", &file("x")], "storage.backend is another");
     let mut node = real.start().unwrap();

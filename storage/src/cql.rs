@@ -5,6 +5,7 @@
 mod accounts;
 mod call;
 mod clocks;
+mod commitlog;
 mod connect;
 mod directory;
 mod errors;
@@ -86,6 +87,9 @@ impl Cql {
         Migrations::new(&servers).apply().await?;
         servers.prove(0).await?;
         for wrong in clocks::wrong(&clocks::gaps(&servers).await?) {
+            tracing::warn!(store = %settings, "{wrong}");
+        }
+        if let Some(Err(wrong)) = commitlog::look(&servers).await {
             tracing::warn!(store = %settings, "{wrong}");
         }
         let session = servers.session();

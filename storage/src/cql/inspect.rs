@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Settings, clocks, migrations::Migrations, product::Product, servers::Servers};
+use super::{Settings, clocks, commitlog, migrations::Migrations, product::Product, servers::Servers};
 use crate::{OpenError, inspect::Finding};
 
 /// Conditional writes of which the middle one is told.
@@ -25,6 +25,7 @@ pub async fn inspect(settings: &Settings) -> Vec<Finding> {
     if can_write {
         findings.push(finding("conditional writes", conditional_writes(&servers).await));
     }
+    findings.extend(commitlog::look(&servers).await.map(|outcome| Finding { name: "commit log", outcome }));
     findings.push(Finding { name: "clocks", outcome: clocks(&servers).await });
     findings
 }

@@ -203,11 +203,7 @@ impl<'a> Migrations<'a> {
 
     /// Whether a keyspace could be written to at all if it were made now.
     fn check_servers(&self) -> Result<(), OpenError> {
-        let mut servers = BTreeMap::new();
-        for node in self.servers.session().get_cluster_state().get_nodes_info() {
-            *servers.entry(node.datacenter.clone().unwrap_or_default()).or_default() += 1;
-        }
-        self.settings.replication.fits(&servers).map_err(|missing| {
+        self.settings.replication.fits(&self.servers.by_datacenter()).map_err(|missing| {
             let reason = format!("storage.cql.replication asks for {missing}");
             unusable(self.settings, &reason, "add servers, or set it lower: a single server, for trying out, takes 1")
         })

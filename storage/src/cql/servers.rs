@@ -2,6 +2,7 @@
 //! preparing; whatever a serving node sends goes through `call.rs`.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -54,6 +55,15 @@ impl Servers {
     /// Whether one of them can be spoken to now, as far as the driver knows.
     pub(super) fn is_connected(&self) -> bool {
         self.session().get_cluster_state().get_nodes_info().iter().any(|node| node.is_connected())
+    }
+
+    /// How many there are in each datacenter.
+    pub(super) fn by_datacenter(&self) -> BTreeMap<String, usize> {
+        let mut servers = BTreeMap::new();
+        for node in self.session().get_cluster_state().get_nodes_info() {
+            *servers.entry(node.datacenter.clone().unwrap_or_default()).or_default() += 1;
+        }
+        servers
     }
 
     /// Looks after the connection as long as anybody else has these servers.

@@ -134,6 +134,19 @@ impl Replication {
         Ok(())
     }
 
+    /// How many copies there are of which more than half must acknowledge: all, or those in `datacenter` if it is named.
+    pub(super) fn copies(&self, servers: &BTreeMap<String, usize>, datacenter: Option<&str>) -> usize {
+        let counts = |name: &str| datacenter.is_none_or(|datacenter| datacenter == name);
+        match self {
+            Replication::Everywhere(copies) => {
+                usize::from(*copies) * servers.keys().filter(|name| counts(name)).count()
+            }
+            Replication::ByDatacenter(wished) => {
+                wished.iter().filter(|(name, _)| counts(name)).map(|(_, copies)| usize::from(*copies)).sum()
+            }
+        }
+    }
+
     /// Whether a keyspace that the servers describe so is as wished. Otherwise: what it is.
     pub(super) fn check(&self, found: &BTreeMap<String, String>) -> Result<(), String> {
         let copies: BTreeMap<&str, &str> = found
@@ -169,6 +182,14 @@ mod tests {
         assert_eq!((fits("1"), fits("dc1:3"), fits("dc1:3,dc2:1")), (Ok(()), Ok(()), Ok(())));
         assert_eq!(fits("3"), Err("3 copies in dc2, where there are 1 servers".into()));
         assert_eq!(fits("dc3:1"), Err("1 copies in dc3, where there are 0 servers".into()));
+    }
+
+    #[test]
+    fn copies_that_acknowledge_are_those_everywhere_or_in_one_datacenter() {
+        let servers = BTreeMap::from([("dc1".to_owned(), 3), ("dc2".to_owned(), 1)]);
+        let copies = |text: &str, datacenter| text.parse::<Replication>().unwrap().copies(&servers, datacenter);
+        assert_eq!((copies("1", None), copies("1", Some("dc1"))), (2, 1));
+        assert_eq!((copies("dc1:3,dc2:1", None), copies("dc1:3,dc2:1", Some("dc2"))), (4, 1));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is found out about servers before a node relies on them.
 
+use loadtest::servers;
 use storage::cql::{Cql, Replication, Settings, inspect};
 use tokio::net::TcpListener;
 
@@ -14,7 +15,7 @@ async fn an_inspection_tells_what_a_node_would_meet() {
     with_keyspace(async |settings| {
         let before = findings(&settings).await;
         let names: Vec<_> = before.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["reachable", "replication", "schema", "clocks"]);
+        assert_eq!(names, ["reachable", "replication", "schema", "commit log", "clocks"]);
         assert!(before[1].1.as_ref().unwrap().contains("is not there yet"), "{before:?}");
         assert!(before[2].1.as_ref().unwrap().contains("0001_start.cql"), "{before:?}");
 
@@ -32,6 +33,21 @@ async fn an_inspection_tells_what_a_node_would_meet() {
         assert!(replication.unwrap_err().contains("the configuration says 3"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_only_copy_is_not_safe_with_a_server_that_does_not_wait_for_its_disk() {
+    let told = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
+    let mode = String::from_utf8(servers::Cql::started().run(told).unwrap().remove(0).remove(0)).unwrap();
+    let findings = findings(&settings()).await;
+    let (_, outcome) = findings.iter().find(|(name, _)| *name == "commit log").unwrap();
+    match (mode.as_str(), outcome) {
+        ("periodic", Err(wrong)) => {
+            assert!(wrong.starts_with("commitlog_sync is periodic at ") && wrong.contains("one copy"), "{wrong}");
+        }
+        ("batch" | "group", Ok(fine)) => assert!(fine.starts_with(&mode), "{fine}"),
+        odd => panic!("{odd:?}"),
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use storage::{
 };
 use tokio::time::Instant;
 
-use self::outcomes::{give_up, overloaded};
+use self::outcomes::overloaded;
 use super::{
     audience::{Audience, Telling},
     marks::MarkBoard,
@@ -54,6 +54,9 @@ const WAITING_MAX: usize = 1024;
 /// Events from which one call writes what follows: a backlog is worked off in runs that a slow store ends in time.
 const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
+/// Who has waited this long is answered, whatever the store does: nobody waits longer than the store's deadline, although
+/// it is looked only now and then.
+const PATIENCE: Duration = STORE_DEADLINE.saturating_sub(TICK);
 
 /// What it is told.
 #[derive(Debug)]
@@ -169,6 +172,14 @@ struct Flight {
     wishes: Vec<Wish>,
 }
 
+/// An event that is in the log, and whose wish it was.
+#[derive(Clone, Debug)]
+struct Stored {
+    event: Event,
+    requester: Option<Requester>,
+    since: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -201,7 +212,7 @@ pub(crate) struct State {
     /// Up to where a follow is under way.
     following: Option<Seq>,
     /// Stored; told once what follows from them is written.
-    held: VecDeque<(Event, Option<Requester>)>,
+    held: VecDeque<Stored>,
     audience: Audience,
     marks: MarkBoard,
     typing: Vec<(UserId, bool)>,
@@ -366,14 +377,7 @@ impl State {
         if self.retry_at.is_some_and(|at| at <= now.mono) {
             self.retry_at = None;
         }
-        let late = |wish: &Wish| now.mono.duration_since(wish.since) >= STORE_DEADLINE;
-        for wish in extract(&mut self.waiting, late) {
-            give_up(&wish, out);
-        }
-        for (wish, _) in self.limbo.iter_mut().filter(|(wish, _)| late(wish)) {
-            give_up(wish, out);
-            wish.what.requester = None;
-        }
+        self.answer_late(now, out);
         if self.untold_since.is_some_and(|since| now.mono.duration_since(since) >= WATCH_PATIENCE) {
             let mut telling = Vec::new();
             self.audience.flush(true, &mut telling);

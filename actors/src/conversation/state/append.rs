@@ -3,12 +3,12 @@
 use protocol::{
     ClientId, Code, Epoch, Error, Event, UserId,
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUCKET_EVENTS},
-    peer::{Change, Done, Outcome, Requester, Submission},
+    peer::{Change, Done, Outcome, Submission},
 };
 use storage::log::{Appended, Head, Known, Standing};
 
 use super::{
-    Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Wish, extract,
+    Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Stored, Wish, extract,
     outcomes::{answer, give_up, stored},
     planted::Mistake,
 };
@@ -156,8 +156,8 @@ impl State {
                     METERS.send_commit_seconds.record(now.mono.duration_since(wish.since).as_secs_f64());
                 }
                 self.recent.trim(self.head.settled);
-                let requesters = flight.wishes.into_iter().map(|wish| wish.what.requester);
-                self.stored(flight.events.into_iter().zip(requesters).collect(), now, out);
+                let stored = flight.events.into_iter().zip(&flight.wishes);
+                self.stored(stored.map(|(event, wish)| Stored::of(event, wish)), now, out);
             }
             Ok(Appended::Fenced { owner, .. }) if owner != self.me => {
                 metrics::counter!("starling_fenced_total").increment(1);
@@ -191,25 +191,26 @@ impl State {
     }
 
     /// Events are in the log: the roster moves on, and everybody is told, membership once its rows are written.
-    pub(super) fn stored(&mut self, events: Vec<(Event, Option<Requester>)>, now: Now, out: &mut Vec<Action>) {
-        for (event, requester) in events {
+    pub(super) fn stored(&mut self, events: impl IntoIterator<Item = Stored>, now: Now, out: &mut Vec<Action>) {
+        for stored in events {
+            let event = &stored.event;
             if let Some(roster) = &mut self.roster {
-                roster.apply(&event);
+                roster.apply(event);
             }
             if event.seq > self.head.settled {
                 self.unsettled.push_back(event.clone());
             }
             if event.body.is_membership() && event.seq > self.head.settled {
-                self.held.push_back((event, requester));
+                self.held.push_back(stored);
             } else {
-                self.tell(event, requester, now, out);
+                self.tell(stored, now, out);
             }
         }
     }
 
-    pub(super) fn tell(&mut self, event: Event, requester: Option<Requester>, now: Now, out: &mut Vec<Action>) {
+    fn tell(&mut self, stored: Stored, now: Now, out: &mut Vec<Action>) {
         let mut telling = Vec::new();
-        self.audience.tell(event, requester, &mut telling);
+        self.audience.tell(stored.event, stored.requester, &mut telling);
         self.untold_since = if self.audience.is_told() { None } else { self.untold_since.or(Some(now.mono)) };
         out.extend(telling.into_iter().map(Action::Tell));
     }
@@ -251,9 +252,9 @@ impl State {
 
     /// Tells what was held and is settled now.
     pub(super) fn release(&mut self, now: Now, out: &mut Vec<Action>) {
-        while self.held.front().is_some_and(|(event, _)| event.seq <= self.head.settled) {
-            if let Some((event, requester)) = self.held.pop_front() {
-                self.tell(event, requester, now, out);
+        while self.held.front().is_some_and(|stored| stored.event.seq <= self.head.settled) {
+            if let Some(stored) = self.held.pop_front() {
+                self.tell(stored, now, out);
             }
         }
     }
@@ -290,6 +291,12 @@ impl State {
             }
             Err(_) => verifying.iter().for_each(|(wish, _)| give_up(wish, out)),
         }
+    }
+}
+
+impl Stored {
+    pub(super) fn of(event: Event, wish: &Wish) -> Stored {
+        Stored { event, requester: wish.what.requester, since: wish.since }
     }
 }
 

@@ -4,9 +4,33 @@ use protocol::{
     Code, Error, Millis, Seq,
     peer::{Done, Outcome, Requester, ToConnections},
 };
+use tokio::time::Instant;
 
-use super::{Action, Wish};
-use crate::conversation::audience::Telling;
+use super::{Action, PATIENCE, Stage, State, Wish, extract};
+use crate::{conversation::audience::Telling, entities::Now};
+
+impl State {
+    /// Answers who has waited too long. What only waits is given up; of what is on its way to the store, or is there and not
+    /// told yet, nobody can say more than that.
+    pub(super) fn answer_late(&mut self, now: Now, out: &mut Vec<Action>) {
+        let late = |since: Instant| now.mono.duration_since(since) >= PATIENCE;
+        for wish in extract(&mut self.waiting, |wish| late(wish.since)) {
+            give_up(&wish, out);
+        }
+        let creating = match &mut self.stage {
+            Stage::Creating(creating) => Some(&mut creating.0),
+            _ => None,
+        };
+        let unsaid = self.flight.iter_mut().flat_map(|flight| &mut flight.wishes);
+        let unsaid = unsaid.chain(creating).chain(self.limbo.iter_mut().map(|(wish, _)| wish));
+        let judged = self.refusing.iter_mut().chain(&mut self.verifying).map(|(wish, _)| wish);
+        let of_wishes = unsaid.chain(judged).map(|wish| (wish.since, &mut wish.what.requester));
+        let of_events = self.held.iter_mut().map(|stored| (stored.since, &mut stored.requester));
+        for (_, requester) in of_wishes.chain(of_events).filter(|(since, _)| late(*since)) {
+            answer(requester.take(), timeout(), out);
+        }
+    }
+}
 
 pub(super) fn stored(seq: Seq, post_no: u64, at: Millis, dup: bool) -> Outcome {
     Outcome::Done(Done::Stored { seq, post_no, at, dup })

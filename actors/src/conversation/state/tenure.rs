@@ -7,7 +7,7 @@ use protocol::{
 use storage::log::{Claimed, Created, Head, Tenancy};
 
 use super::{
-    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Wish, extract,
+    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Stored, Wish, extract,
     outcomes::{answer, give_up, stored, timeout, unavailable},
     planted::Mistake,
 };
@@ -48,7 +48,7 @@ impl State {
                 }
                 self.stage = Stage::Ready;
                 self.owned.get_or_insert_with(Owned::begin);
-                self.stored(vec![(event, wish.what.requester)], now, out);
+                self.stored([Stored::of(event, &wish)], now, out);
             }
             // it is that one; whoever began it may have crashed before its rows were written
             Ok(Created::Exists) if matches!(wish.what.change, Change::Create { kind: Kind::Direct, .. }) => {
@@ -134,11 +134,11 @@ impl State {
         }
         self.unsettled = tail.iter().filter(|e| e.seq > head.settled).cloned().collect();
 
-        let mut requesters = Vec::new();
+        let mut applied = Vec::new();
         for (mut wish, id) in self.limbo.drain(..).rev() {
             if let Some(event) = tail.iter().find(|event| event.id == id) {
                 metrics::counter!("starling_append_unknown_total", "resolved" => "applied").increment(1);
-                requesters.push((event.seq, wish.what.requester));
+                applied.push(Stored::of(event.clone(), &wish));
                 continue;
             }
             metrics::counter!("starling_append_unknown_total", "resolved" => "not_applied").increment(1);
@@ -154,21 +154,18 @@ impl State {
             let missed = self.waiting.iter_mut().filter(|wish| matches!(wish.index, Index::Absent(..)));
             missed.for_each(|wish| wish.index = Index::Absent(epoch, head.seq));
         }
-        let requester_of = |seq| requesters.iter().find(|(s, _)| *s == seq).and_then(|(_, r)| *r);
-
         if self.continues {
             for event in tail.into_iter().filter(|event| event.seq > before.seq) {
                 if let Some(roster) = &mut self.roster {
                     roster.apply(&event);
                 }
-                self.held.push_back((event.clone(), requester_of(event.seq)));
+                let mine = applied.iter().find(|stored| stored.event.seq == event.seq).cloned();
+                self.held.push_back(mine.unwrap_or(Stored { event, requester: None, since: now.mono }));
             }
         } else {
             self.roster = None;
-            for (seq, requester) in requesters {
-                if let Some(event) = tail.iter().find(|event| event.seq == seq) {
-                    answer(requester, stored(event.seq, event.post_no, event.at, false), out);
-                }
+            for Stored { event, requester, .. } in applied {
+                answer(requester, stored(event.seq, event.post_no, event.at, false), out);
             }
         }
         self.stage = Stage::Repairing;
@@ -251,7 +248,7 @@ impl State {
         if !continues {
             self.roster = None;
             // stored, but who comes next writes the member rows and tells; the same request again is answered with it
-            for (_, requester) in std::mem::take(&mut self.held) {
+            for Stored { requester, .. } in std::mem::take(&mut self.held) {
                 answer(requester, timeout(), out);
             }
         }

@@ -154,6 +154,47 @@ async fn g6_who_no_longer_waits_is_not_stored_a_second_time() {
 }
 
 #[tokio::test]
+async fn g6_nobody_waits_for_an_append_longer_than_the_store_may_take() {
+    let mut desk = Desk::group().await;
+    let input = desk.submission(2, "a", text("hello"));
+    let append = desk.put(input).remove(0);
+    desk.wait(PATIENCE.as_millis() as u64).await;
+    assert_eq!(desk.take(), ["2: timeout"]);
+    let answer = desk.done(append).await;
+    desk.run(Input::Store(answer)).await;
+    assert_eq!(desk.take(), ["event 2 to 1,2,3 for -"], "answered once, told to all");
+    desk.post(2, "a", "hello").await;
+    assert_eq!(desk.take(), ["2: stored 2 dup"]);
+}
+
+#[tokio::test]
+async fn g6_nobody_waits_for_member_rows_longer_than_the_store_may_take() {
+    let mut desk = Desk::group().await;
+    let input = desk.submission(1, "j", Change::Join(vec![user(4)]));
+    let append = desk.put(input).remove(0);
+    let answer = desk.done(append).await;
+    let follow = desk.put(Input::Store(answer)).remove(0);
+    desk.wait(PATIENCE.as_millis() as u64).await;
+    assert_eq!(desk.take(), ["1: timeout"], "it is stored, and cannot be told yet");
+    let answer = desk.done(follow).await;
+    desk.run(Input::Store(answer)).await;
+    assert_eq!(desk.take(), ["event 2 to 1,2,3,4 for -", "list + to 4"]);
+}
+
+#[tokio::test]
+async fn g6_nobody_waits_for_a_refusal_longer_than_the_store_may_take() {
+    let mut desk = Desk::group().await;
+    let input = desk.submission(2, "r", Change::Remove(user(3)));
+    let verify = desk.put(input).remove(0);
+    desk.wait(PATIENCE.as_millis() as u64).await;
+    assert_eq!(desk.take(), ["2: timeout"]);
+    let answer = desk.done(verify).await;
+    desk.run(Input::Store(answer)).await;
+    assert_eq!(desk.take(), [""; 0], "answered once");
+    assert_eq!(desk.log().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_wish_that_nobody_waits_for_is_stored_like_any_other() {
     let mut desk = Desk::group().await;
     let mut input = desk.submission(2, "a", text("no reply wanted"));

@@ -91,8 +91,7 @@ struct Sqlite {
     buckets: Mutex<Buckets>,
     meters: Meters,
     threads: Vec<JoinHandle<()>>,
-    /// Released last, when the threads have ended.
-    _lock: File,
+    lock: File,
 }
 
 impl Sqlite {
@@ -113,7 +112,7 @@ impl Sqlite {
             buckets: Mutex::default(),
             meters: Meters::new("sqlite"),
             threads: Vec::with_capacity(1 + READERS),
-            _lock: opened.lock,
+            lock: opened.lock,
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
@@ -175,6 +174,8 @@ impl Drop for Sqlite {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        // By name: a child process that is just being made has this file open too, for a moment.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join_all;
 use protocol::{
-    ConversationId, Error, Seq, UserId,
+    ConversationId, Error, Event, Seq, UserId,
     event::View,
     limits::{SYNC_BYTES_MAX, SYNC_EVENTS_MAX, SYNC_LIST_MAX},
     push::{Range, SyncItem, Synced},
@@ -11,7 +12,7 @@ use protocol::{
 };
 use storage::{
     Store,
-    directory::Membership,
+    directory::{Conversation, Membership},
     log::{self, Lane},
 };
 
@@ -23,6 +24,8 @@ use crate::{
 /// How far each conversation is covered by an answer: a head beyond it is news.
 pub(crate) type Covered = HashMap<ConversationId, Seq>;
 
+/// Logs read side by side: a store may be a round trip away, and a device that was offline misses something in many.
+const SIDE_BY_SIDE: usize = 8;
 /// Bytes an item is counted with, besides its events.
 const ITEM_BYTES: usize = 400;
 
@@ -65,26 +68,39 @@ pub(crate) async fn answer(store: &Store, reader: UserId, request: Sync) -> Resu
 
     let mut synced = Synced { next, ..Synced::default() };
     let mut budget = Budget { left: SYNC_BYTES_MAX, is_whole: true };
-    for membership in wanted {
-        let id = membership.conversation.id;
-        let have = request.have.get(&id).copied().unwrap_or_default();
-        let item = item(store, membership, have, &mut budget).await?;
-        covered.insert(id, membership.conversation.head.seq);
-        synced.conversations.push(item);
+    for some in wanted.chunks(SIDE_BY_SIDE) {
+        let have = |m: &Membership| request.have.get(&m.conversation.id).copied().unwrap_or_default();
+        let spent = budget.left == 0;
+        let runs = try_join_all(some.iter().map(|m| missing(store, m, have(m), spent))).await?;
+        for (membership, events) in some.iter().zip(runs) {
+            covered.insert(membership.conversation.id, membership.conversation.head.seq);
+            synced.conversations.push(item(membership, have(membership), events, &mut budget));
+        }
     }
     // pages first, membership second: who was removed meanwhile sees nothing of it
     if synced.conversations.iter().any(|item| !item.events.is_empty()) {
-        let still = store.directory.list(reader).await.map_err(|e| store_failed(&e))?;
-        let still: HashMap<_, _> = still.iter().map(|m| (m.conversation.id, m.member.joined_seq)).collect();
-        synced.conversations.retain(|item| still.contains_key(&item.id));
-        synced.left = request.have.keys().filter(|c| !still.contains_key(c)).copied().collect();
+        let still = store.directory.places(reader).await.map_err(|e| store_failed(&e))?;
+        synced.conversations.retain(|item| still.contains(&item.id));
+        synced.left = request.have.keys().filter(|c| !still.contains(c)).copied().collect();
     } else {
         synced.left = request.have.keys().filter(|c| !mine.contains_key(c)).copied().collect();
     }
     Ok((synced, covered))
 }
 
-async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut Budget) -> Result<SyncItem, Error> {
+/// The newest events that a device lacks of one conversation, if there is room for any.
+async fn missing(store: &Store, membership: &Membership, have: Seq, spent: bool) -> Result<Vec<Event>, Error> {
+    let Conversation { id, head, .. } = membership.conversation;
+    if spent || head.seq <= have {
+        return Ok(Vec::new());
+    }
+    // up to the head that was read together with the membership, not beyond
+    let before = Some(head.seq.next());
+    let missing = log::Range { after: have, before, lane: Lane::Both, limit: SYNC_EVENTS_MAX, newest: true };
+    store.log.read(id, missing).await.map_err(|e| store_failed(&e))
+}
+
+fn item(membership: &Membership, have: Seq, events: Vec<Event>, budget: &mut Budget) -> SyncItem {
     let Membership { conversation, member } = membership;
     let head = conversation.head;
     let mut item = SyncItem {
@@ -102,21 +118,12 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut Bu
     };
     budget.left = budget.left.saturating_sub(ITEM_BYTES);
     if head.seq <= have {
-        return Ok(item);
+        return item;
     }
     if budget.left == 0 {
         item.more = true;
-        return Ok(item);
+        return item;
     }
-    // up to the head that was read together with the membership, not beyond
-    let missing = log::Range {
-        after: have,
-        before: Some(head.seq.next()),
-        lane: Lane::Both,
-        limit: SYNC_EVENTS_MAX,
-        newest: true,
-    };
-    let events = store.log.read(conversation.id, missing).await.map_err(|e| store_failed(&e))?;
     let first = events.first().map_or(head.seq.next(), |event| event.seq);
     let long = first > have.next();
     let sized = events.iter().filter_map(|event| event.view(conversation.id)).map(|view| {
@@ -145,5 +152,5 @@ async fn item(store: &Store, membership: &Membership, have: Seq, budget: &mut Bu
             item.events.push(view);
         }
     }
-    Ok(item)
+    item
 }

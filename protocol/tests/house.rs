@@ -37,6 +37,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "aws-lc-rs",
             "base64",
             "bytes",
+            "futures-util",
             "jsonwebtoken",
             "metrics",
             "protocol",

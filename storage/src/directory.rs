@@ -1,5 +1,7 @@
 //! Who is in which conversation, in which role, and how far they have read. Follows from the logs, marks aside.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use protocol::{ConversationId, Kind, Millis, Role, Seq, UserId, push::Marks};
 
@@ -73,6 +75,9 @@ pub trait Directory: Send + Sync {
 
     /// All conversations a user is a member of now, in no order, with their heads.
     async fn list(&self, user: UserId) -> Result<Vec<Membership>, Error>;
+
+    /// The ids of all conversations a user is a member of now, and nothing else of them.
+    async fn places(&self, user: UserId) -> Result<HashSet<ConversationId>, Error>;
 
     /// One conversation from a user's side, also if they have left; `None`: never was a member.
     async fn membership(&self, c: ConversationId, user: UserId) -> Result<Option<Membership>, Error>;

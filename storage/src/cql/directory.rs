@@ -86,6 +86,10 @@ impl Directory for Cql {
         .await
     }
 
+    async fn places(&self, user: UserId) -> Result<HashSet<ConversationId>, Error> {
+        self.reading(self.places_of(user)).await
+    }
+
     async fn membership(&self, c: ConversationId, user: UserId) -> Result<Option<Membership>, Error> {
         self.reading(async {
             let both = tokio::try_join!(self.read_conversation(c), self.read_member(c, user))?;
@@ -190,9 +194,9 @@ impl Cql {
     }
 
     /// What a user is a member of now.
-    async fn places_of(&self, user: UserId) -> Result<HashSet<Uuid>, Error> {
+    async fn places_of(&self, user: UserId) -> Result<HashSet<ConversationId>, Error> {
         let rows = self.rows::<(Uuid, Option<i64>, Option<i64>)>(&self.members.places, (uuid(user.0),)).await?;
         let now = rows.into_iter().filter(|(_, joined, left)| joined.is_some() && left.is_none_or(|_| left < joined));
-        Ok(now.map(|(conversation, ..)| conversation).collect())
+        Ok(now.map(|(conversation, ..)| conversation_id(conversation)).collect())
     }
 }

@@ -1,5 +1,7 @@
 //! Conversations, members and marks.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use protocol::{ConversationId, UserId, push::Marks};
 
@@ -64,6 +66,11 @@ impl Directory for Memory {
             Ok(places.filter_map(|&c| model.logs.membership(c, user)).collect())
         })
         .await
+    }
+
+    async fn places(&self, user: UserId) -> Result<HashSet<ConversationId>, Error> {
+        let read = move |model: &mut Model| Ok(model.logs.places.get(&user).into_iter().flatten().copied().collect());
+        self.call(Operation::ReadDirectory, read).await
     }
 
     async fn membership(&self, c: ConversationId, user: UserId) -> Result<Option<Membership>, Error> {

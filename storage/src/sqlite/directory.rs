@@ -1,5 +1,7 @@
 //! Conversations, members and marks. All but the marks is written by the appends in `log.rs`.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use protocol::{ConversationId, Millis, Seq, UserId, push::Marks};
 use rusqlite::{Connection, Row, params};
@@ -44,6 +46,8 @@ pub(super) mod sql {
         MEMBERSHIP = "SELECT ", MEMBER, ", ", CONVERSATION, " FROM conversations c
             JOIN members m ON m.conversation = c.no WHERE c.id = ?1 AND m.user = ?2";
         PLACES_OF = "SELECT conversation FROM members WHERE user = ?1 AND left_seq IS NULL ORDER BY conversation";
+        IDS_OF = "SELECT c.id FROM members m JOIN conversations c ON c.no = m.conversation
+            WHERE m.user = ?1 AND m.left_seq IS NULL";
         HEAD = "SELECT no, seq FROM conversations WHERE id = ?1";
         POST_NO = "SELECT post_no FROM log WHERE conversation = ?1 AND lane = 0 AND seq <= ?2
             ORDER BY seq DESC LIMIT 1";
@@ -103,6 +107,12 @@ impl Directory for Sqlite {
 
     async fn list(&self, user: UserId) -> Result<Vec<Membership>, Error> {
         self.read(move |connection| rows(connection, &sql::LIST, [user.0], membership)).await
+    }
+
+    async fn places(&self, user: UserId) -> Result<HashSet<ConversationId>, Error> {
+        let ids =
+            self.read(move |connection| rows(connection, &sql::IDS_OF, [user.0], |row| row.get(0).map(ConversationId)));
+        Ok(ids.await?.into_iter().collect())
     }
 
     async fn membership(&self, c: ConversationId, user: UserId) -> Result<Option<Membership>, Error> {

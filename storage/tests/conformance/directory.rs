@@ -131,13 +131,20 @@ async fn lists_and_fellows_know_only_present_members() {
         let fellows = async |n| -> Vec<u8> {
             store.directory.fellows(user(n), &everybody).await.unwrap().iter().map(|user| user.0[0]).collect()
         };
+        let places = async |n| {
+            let mut places: Vec<_> = store.directory.places(user(n)).await.unwrap().iter().map(|c| c.0[0]).collect();
+            places.sort_unstable();
+            places
+        };
         assert_eq!(list(2).await, [(1, 2), (2, 1)]);
+        assert_eq!((places(2).await, places(5).await), (vec![1, 2], vec![]));
         assert_eq!(list(1).await, [(1, 2)]);
         assert_eq!(list(5).await, []);
         assert_eq!(fellows(2).await, [1, 2, 3, 4]);
         assert_eq!(fellows(1).await, [1, 2, 3]);
         a.remove(2).await;
         assert_eq!(list(2).await, [(2, 1)]);
+        assert_eq!(places(2).await, [2]);
         assert_eq!(fellows(2).await, [2, 4]);
         assert_eq!(fellows(1).await, [1, 3]);
         b.leave(2, Some(4)).await;

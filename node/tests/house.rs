@@ -91,7 +91,10 @@ fn a_house_moves_with_everybody_signed_in() {
     assert_eq!(node.terminate(PATIENCE).unwrap().code(), Some(0));
 
     let out = done(&starter(&old), &["export", &file]);
-    assert!(out.contains("2 users, 2 sessions (2 can be refreshed), 1 conversations with 21 events"), "{out}");
+    assert!(
+        out.contains("2 users with 2 past sign-ins, 2 sessions (2 can be refreshed), 1 conversations with 21 events"),
+        "{out}"
+    );
     refused(&starter(&old), &["export", &file], "it is there already");
     refused(&starter(&dir.path().join("neither")), &["export", &file], "is this the configuration of the node?");
     let out = done(&starter(&new), &["import", &file]);

@@ -7,16 +7,20 @@ mod file;
 mod import;
 mod units;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{cmp::Reverse, io, path::PathBuf, time::Duration};
 
 pub use export::export;
 pub use import::{Import, import};
+use protocol::UserId;
 
-use crate::Error;
+use crate::{Error, Store, accounts::SignIn};
 
 /// How often a call that the store refused is made again before the move is given up: half a minute in all.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Of one user's sign-ins the latest are taken along: they are read at once and stand in one line. Whoever has more is a
+/// program, and an operator who looks is shown fewer.
+const SIGN_INS: usize = 1000;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -26,6 +30,8 @@ pub struct Counts {
     pub signing_keys: u64,
     /// Users, banned and deleted ones included.
     pub users: u64,
+    /// Sign-ins of theirs that are remembered.
+    pub sign_ins: u64,
     /// Sessions, revoked and expired ones included.
     pub sessions: u64,
     /// Families of refresh tokens that have not ended.
@@ -40,11 +46,11 @@ pub struct Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Counts { signing_keys, users, sessions, families, conversations, events, members } = self;
+        let Counts { signing_keys, users, sign_ins, sessions, families, conversations, events, members } = self;
         write!(
             f,
-            "{users} users, {sessions} sessions ({families} can be refreshed), {conversations} conversations with \
-             {events} events and {members} members, {signing_keys} signing keys"
+            "{users} users with {sign_ins} past sign-ins, {sessions} sessions ({families} can be refreshed), \
+             {conversations} conversations with {events} events and {members} members, {signing_keys} signing keys"
         )
     }
 }
@@ -97,6 +103,13 @@ impl MoveError {
         let what = what.into();
         |source| MoveError::Store { what, source }
     }
+}
+
+/// The latest sign-ins of a user, newest first; stores have orders of their own for those of one moment.
+async fn sign_ins(store: &Store, user: UserId) -> Result<Vec<SignIn>, Error> {
+    let mut sign_ins = patiently(|| store.sessions.sign_ins(user, SIGN_INS)).await?;
+    sign_ins.sort_unstable_by_key(|sign_in| (Reverse(sign_in.at), sign_in.session));
+    Ok(sign_ins)
 }
 
 /// Makes a call that may be repeated until the store does it. What cannot get better is not tried again.

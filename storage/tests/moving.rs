@@ -14,7 +14,7 @@ use loadtest::servers;
 use protocol::{Body, DeviceId, Kind, Millis, Role, Seq, SessionId, push::Marks};
 use storage::{
     History, Settings, Store, TokenStore,
-    accounts::{Session, SigningKey, User, UserCreated, UserUpdate},
+    accounts::{Session, SignIn, SigningKey, User, UserCreated, UserUpdate},
     cql,
     directory::MarkUpdate,
     memory::{Memory, faults},
@@ -90,6 +90,21 @@ async fn fill_accounts(store: &Store) {
             let first = rotation(n, 1).presented_hash;
             store.tokens.begin_family(SessionId([n; 16]), first, NOW, LATER).await.unwrap();
         }
+    }
+    const DAY_MS: u64 = 86_400_000;
+    let sign_ins = [
+        (1, 1, "192.0.2.1", NOW.0 - 1000),
+        (2, 1, "2001:db8::1", NOW.0 - 1000), // at one moment: stores have orders of their own
+        (0xf3, 1, "192.0.2.1", NOW.0 - 1000),
+        (5, 1, "192.0.2.7", NOW.0 - 90 * DAY_MS), // of a session long forgotten
+        (3, 3, "198.51.100.9", NOW.0 - 1000),
+        (4, 3, "198.51.100.9", NOW.0),
+    ];
+    for (n, of, address, at) in sign_ins {
+        let device_name = (n == 2).then(|| "„phone“ \u{1F4F1}".to_owned());
+        let (session, address) = (SessionId([n; 16]), address.parse().unwrap());
+        let sign_in = SignIn { user: user(of), at: Millis(at), session, address, device_name };
+        store.sessions.note_sign_in(&sign_in).await.unwrap();
     }
     assert_eq!(store.tokens.rotate(rotation(1, 1)).await.unwrap(), Rotated::Rotated);
     store.sessions.rotated(SessionId([1; 16]), 2, NOW, LATER).await.unwrap();
@@ -175,6 +190,7 @@ async fn everything_moves_from_sqlite_to_memory_and_back() {
     let expected = Counts {
         signing_keys: 2,
         users: 4,
+        sign_ins: 6,
         sessions: 4,
         families: 2,
         conversations: 39,
@@ -193,6 +209,27 @@ async fn everything_moves_from_sqlite_to_memory_and_back() {
     let known = new.log.find(conversation(1), user(2), &cid("cid 4100")).await.unwrap().unwrap();
     assert_eq!(known.seq, Seq(4100), "a send that is repeated is recognised");
     assert_eq!(new.accounts.user_by_handle("bird 4").await.unwrap().unwrap().deleted_at, Some(NOW));
+    let last = new.sessions.sign_ins(user(3), 1).await.unwrap();
+    assert_eq!((last[0].session, last[0].address.to_string().as_str()), (SessionId([4; 16]), "198.51.100.9"));
+}
+
+#[tokio::test]
+async fn sign_ins_that_make_a_store_forget_others_stay_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, again] = ["1.jsonl", "2.jsonl"].map(|name| dir.path().join(name));
+    let (old, new) = (filled(Store::memory()).await, Store::open_sqlite(&dir.path().join("new")).unwrap());
+    // of users who have no others: the memory model forgets by user
+    for (of, at) in [(2, NOW.0 + 1), (4, NOW.0 - 91 * 86_400_000)] {
+        let address = "192.0.2.1".parse().unwrap();
+        let sign_in =
+            SignIn { user: user(of), at: Millis(at), session: SessionId([9; 16]), address, device_name: None };
+        old.sessions.note_sign_in(&sign_in).await.unwrap();
+    }
+    let counts = export(&old, &path, incarnation(8), NOW).await.unwrap();
+    assert_eq!(counts.sign_ins, 6);
+    assert_eq!(import(&new, how(&path)).await.unwrap(), counts);
+    export(&new, &again, incarnation(8), NOW).await.unwrap();
+    same(&path, &again);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,6 +310,11 @@ async fn what_is_in_the_store_and_not_in_the_file_is_found() {
     );
     let changed = Store::memory();
     import(&changed, how(&path)).await.unwrap();
+    let sign_in = changed.sessions.sign_ins(user(1), 1).await.unwrap().remove(0);
+    changed.sessions.note_sign_in(&SignIn { at: NOW, ..sign_in }).await.unwrap();
+    assert!(differs(&changed).await.contains(&format!("differs from the file: user {}", user(1))));
+    let changed = Store::memory();
+    import(&changed, how(&path)).await.unwrap();
     changed.sessions.revoke(SessionId([1; 16]), NOW).await.unwrap();
     assert!(differs(&changed).await.contains("session s_01010101"));
     let changed = Store::memory();
@@ -299,7 +341,7 @@ async fn a_file_that_is_not_whole_is_refused_before_anything_is_written() {
         (without(n - 2..n - 1), "count or checksum differs"),
         (whole[..whole.len() - 20].to_owned(), "not a whole line"),
         (whole.replacen("post 7", "post 8", 1), "count or checksum differs"),
-        (whole.replacen("\"version\":1", "\"version\":2", 1), "version 2, this release reads 1"),
+        (whole.replacen("\"version\":2", "\"version\":1", 1), "version 1, this release reads 2"),
         (whole.replacen("\"handle\"", "\"hantle\"", 1), "hantle"),
         (swapped, "line 21: an event out of order"),
         (format!("{whole}\n"), "line"),

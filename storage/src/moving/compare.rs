@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Store,
-    accounts::{Session, SigningKey, User},
+    accounts::{Session, SignIn, SigningKey, User},
     inventory::{Page, Place},
     log::{Lane, Range},
     tokens::Family,
@@ -58,7 +58,9 @@ where
 async fn one(store: Store, keys: Arc<Vec<SigningKey>>, now: Millis, unit: Unit) -> Result<(), MoveError> {
     let (what, same) = match unit {
         Unit::SigningKey(key) => (format!("signing key {}", key.kid), Ok(keys.contains(&key))),
-        Unit::User { handle, row } => (format!("user {}", row.id), user(&store, &row, &handle).await),
+        Unit::User { handle, row, sign_ins } => {
+            (format!("user {}", row.id), user(&store, &row, &handle, &sign_ins).await)
+        }
         Unit::Session { row, family } => {
             (format!("session {}", row.id), session(&store, &row, family.as_ref(), now).await)
         }
@@ -71,10 +73,11 @@ async fn one(store: Store, keys: Arc<Vec<SigningKey>>, now: Millis, unit: Unit) 
     }
 }
 
-async fn user(store: &Store, row: &User, handle: &str) -> Result<bool, Error> {
+async fn user(store: &Store, row: &User, handle: &str, sign_ins: &[SignIn]) -> Result<bool, Error> {
     let by_id = patiently(|| store.accounts.user(row.id)).await?;
     let by_handle = patiently(|| store.accounts.user_by_handle(handle)).await?;
-    Ok(by_id.as_ref() == Some(row) && by_handle == by_id)
+    let noted = super::sign_ins(store, row.id).await?;
+    Ok(by_id.as_ref() == Some(row) && by_handle == by_id && noted == sign_ins)
 }
 
 async fn session(store: &Store, row: &Session, family: Option<&Family>, now: Millis) -> Result<bool, Error> {

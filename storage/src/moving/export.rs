@@ -9,12 +9,12 @@ use protocol::{Body, ConversationId, Event, Incarnation, Millis, Seq, UserId, li
 use super::{
     Counts, MoveError,
     file::{Line, Writer},
-    patiently,
+    patiently, sign_ins,
 };
 use crate::{
     Error, Store,
-    accounts::Session,
-    inventory::{Page, Place},
+    accounts::{SIGN_INS_KEPT_S, Session},
+    inventory::{Account, Page, Place},
     log::{Claimed, Lane, Range},
 };
 
@@ -38,8 +38,8 @@ pub async fn export(store: &Store, path: &Path, owner: Incarnation, now: Millis)
     let mut from = Some(Place::default());
     while let Some(place) = from {
         let page = page("users", || store.inventory.users(&place)).await?;
-        for account in page.items {
-            out.line(&Line::User { handle: account.handle, row: account.user })?;
+        for line in users(store, page.items, now).await? {
+            out.line(&line)?;
         }
         from = page.next;
     }
@@ -86,6 +86,19 @@ where
     F: Future<Output = Result<Page<T>, Error>>,
 {
     patiently(read).await.map_err(MoveError::store(format!("cannot read the {what}")))
+}
+
+/// Users with their latest sign-ins. What is older than a store remembers, or is dated later than now, might make one forget
+/// the others.
+async fn users(store: &Store, accounts: Vec<Account>, now: Millis) -> Result<Vec<Line>, MoveError> {
+    let oldest = Millis(now.0.saturating_sub(u64::from(SIGN_INS_KEPT_S) * 1000));
+    let whole = |Account { user: row, handle }: Account| async move {
+        let sign_ins =
+            sign_ins(store, row.id).await?.into_iter().filter(|sign_in| (oldest..=now).contains(&sign_in.at));
+        Ok(Line::User { handle, row, sign_ins: sign_ins.map(Into::into).collect() })
+    };
+    let lines = stream::iter(accounts).map(whole).buffered(AT_ONCE).try_collect().await;
+    lines.map_err(MoveError::store("cannot read the sign-ins"))
 }
 
 /// Sessions with their families; one that has ended helps nobody.

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Read, Write},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -15,15 +16,15 @@ use sha2::{Digest, Sha256};
 
 use super::{Counts, MoveError};
 use crate::{
-    accounts::{Session, SigningKey, User},
+    accounts::{Session, SignIn, SigningKey, User},
     directory::Member,
     fresh::Fresh,
     tokens::Family,
 };
 
 /// The version of the file that is written, and the only one that is read.
-const VERSION: u32 = 1;
-/// No line is longer: an event has a mebibyte at most, and escapes may make six of one byte.
+const VERSION: u32 = 2;
+/// No line is longer: an event has a mebibyte at most, a user's sign-ins half of one, and escapes may make six of one byte.
 const LINE_BYTES_MAX: u64 = 8 << 20;
 
 /// One line.
@@ -39,6 +40,8 @@ pub(super) enum Line {
         handle: String,
         #[serde(with = "UserLine")]
         row: User,
+        /// Newest first.
+        sign_ins: Vec<SignInLine>,
     },
     Session {
         #[serde(with = "SessionLine")]
@@ -86,6 +89,29 @@ struct UserLine {
     created_at: Millis,
     banned_at: Option<Millis>,
     deleted_at: Option<Millis>,
+}
+
+/// Of the user in whose line it stands.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInLine {
+    at: Millis,
+    session: SessionId,
+    address: IpAddr,
+    device_name: Option<String>,
+}
+
+impl From<SignIn> for SignInLine {
+    fn from(SignIn { user: _, at, session, address, device_name }: SignIn) -> SignInLine {
+        SignInLine { at, session, address, device_name }
+    }
+}
+
+impl SignInLine {
+    pub(super) fn of(self, user: UserId) -> SignIn {
+        let SignInLine { at, session, address, device_name } = self;
+        SignIn { user, at, session, address, device_name }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,7 +250,10 @@ impl Counts {
         let n = match line {
             Line::Starling { .. } | Line::End { .. } => return,
             Line::SigningKey(_) => &mut self.signing_keys,
-            Line::User { .. } => &mut self.users,
+            Line::User { sign_ins, .. } => {
+                self.sign_ins += sign_ins.len() as u64;
+                &mut self.users
+            }
             Line::Session { family, .. } => {
                 self.families += u64::from(family.is_some());
                 &mut self.sessions

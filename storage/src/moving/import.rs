@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Store,
-    accounts::{Session, User, UserCreated},
+    accounts::{Session, SignIn, User, UserCreated},
     directory::MarkUpdate,
     inventory::Place,
     log::{Appended, Claimed, Created},
@@ -70,7 +70,7 @@ async fn put(store: Store, owner: Incarnation, now: Millis, unit: Unit) -> Resul
         Unit::SigningKey(key) => patiently(|| store.accounts.add_signing_key(&key))
             .await
             .map_err(MoveError::store(format!("cannot write signing key {}", key.kid))),
-        Unit::User { handle, row } => user(&store, &row, &handle).await,
+        Unit::User { handle, row, sign_ins } => user(&store, &row, &handle, &sign_ins).await,
         Unit::Session { row, family } => session(&store, &row, family.as_ref(), now)
             .await
             .map_err(MoveError::store(format!("cannot write session {}", row.id))),
@@ -80,12 +80,19 @@ async fn put(store: Store, owner: Incarnation, now: Millis, unit: Unit) -> Resul
     }
 }
 
-async fn user(store: &Store, row: &User, handle: &str) -> Result<(), MoveError> {
+async fn user(store: &Store, row: &User, handle: &str, sign_ins: &[SignIn]) -> Result<(), MoveError> {
     let created = patiently(|| store.accounts.create_user(row, handle)).await;
     match created.map_err(MoveError::store(format!("cannot write user {}", row.id)))? {
-        UserCreated::Created => Ok(()),
-        UserCreated::NameTaken => Err(MoveError::Differs(format!("somebody else has the name of user {}", row.id))),
+        UserCreated::Created => {}
+        UserCreated::NameTaken => {
+            return Err(MoveError::Differs(format!("somebody else has the name of user {}", row.id)));
+        }
     }
+    for sign_in in sign_ins {
+        let noted = patiently(|| store.sessions.note_sign_in(sign_in)).await;
+        noted.map_err(MoveError::store(format!("cannot write the sign-ins of user {}", row.id)))?;
+    }
+    Ok(())
 }
 
 async fn session(store: &Store, row: &Session, family: Option<&Family>, now: Millis) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use super::{
     file::{Line, Reader},
 };
 use crate::{
-    accounts::{Session, SigningKey, User},
+    accounts::{Session, SignIn, SigningKey, User},
     directory::Member,
     tokens::Family,
 };
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 32;
 /// What is moved as a whole.
 pub(super) enum Unit {
     SigningKey(SigningKey),
-    User { handle: String, row: User },
+    User { handle: String, row: User, sign_ins: Vec<SignIn> },
     Session { row: Session, family: Option<Family> },
     Conversation { c: ConversationId, pieces: mpsc::Receiver<Piece> },
 }
@@ -59,7 +59,10 @@ where
                 continue;
             }
             Line::SigningKey(key) => Unit::SigningKey(key),
-            Line::User { handle, row } => Unit::User { handle, row },
+            Line::User { handle, row, sign_ins } => {
+                let sign_ins = sign_ins.into_iter().map(|sign_in| sign_in.of(row.id)).collect();
+                Unit::User { handle, row, sign_ins }
+            }
             Line::Session { row, family } => Unit::Session { row, family: family.map(Into::into) },
             Line::Conversation { c } => {
                 close(open.take()).await;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{ClientId, ConversationId, EventId, Kind, Millis, Role, Seq, UserId};
 
-/// The version byte in front of every stored body.
+/// The version byte in front of every stored body. A new field raises it: see the README.
 pub const ENVELOPE_VERSION: u8 = 1;
 
 /// What a person posted. At least one of `text` and `attachments` is there.

@@ -29,6 +29,7 @@ mod sessions;
 mod settings;
 mod statements;
 mod values;
+mod verdict;
 
 use std::sync::{
     Arc,

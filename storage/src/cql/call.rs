@@ -7,16 +7,16 @@ use protocol::limits::STORE_DEADLINE_MS;
 use scylla::{
     deserialize::row::DeserializeRow,
     errors::ExecutionError,
-    response::{PagingState, query_result::QueryResult},
+    response::PagingState,
     serialize::{batch::BatchValues, row::SerializeRow},
     statement::batch::{Batch, BatchStatement, BatchType},
-    value::{CqlValue, Row},
 };
 use tokio::{sync::SemaphorePermit, time::timeout};
 
 use super::{
     Cql, errors,
     statements::{Conditional, Read, Write},
+    verdict::Verdict,
 };
 use crate::Error;
 
@@ -25,23 +25,6 @@ use crate::Error;
 pub(super) const IN_FLIGHT_MAX: usize = 4096;
 /// A plain write is sent again at once if the first coordinator failed it.
 const ATTEMPTS: usize = 2;
-
-/// What a conditional statement answered.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    /// Whether the condition held, and everything was written.
-    pub(super) applied: bool,
-    names: Vec<String>,
-    rows: Vec<Row>,
-}
-
-impl Verdict {
-    /// What stood in a column. ScyllaDB always tells, Cassandra only if the condition did not hold.
-    pub(super) fn get(&self, column: &str) -> Option<&CqlValue> {
-        let place = self.names.iter().position(|name| name == column)?;
-        self.rows.iter().find_map(|row| row.columns.get(place)?.as_ref())
-    }
-}
 
 impl Cql {
     /// A call of a face that only reads: ends in time, counts its error.
@@ -144,7 +127,7 @@ impl Cql {
         let _permit = self.admit()?;
         self.writes.fetch_add(1, Ordering::Relaxed);
         let outcome = self.servers.session().execute_unpaged(statement, values).await;
-        verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
+        Verdict::of(outcome.map_err(|error| errors::of_a_write(&error))?)
     }
 
     /// Writes rows of one partition if the conditions hold, all or none.
@@ -155,7 +138,7 @@ impl Cql {
         let batch = self.batch(statements.into_iter().map(|Conditional(statement)| statement.clone().into()), false);
         self.writes.fetch_add(1, Ordering::Relaxed);
         let outcome = self.servers.session().batch(&batch, values).await;
-        verdict(outcome.map_err(|error| errors::of_a_write(&error))?)
+        Verdict::of(outcome.map_err(|error| errors::of_a_write(&error))?)
     }
 
     fn batch(&self, statements: impl Iterator<Item = BatchStatement>, idempotent: bool) -> Batch {
@@ -196,25 +179,6 @@ fn is_last(failure: &mut Option<Error>, error: &ExecutionError) -> bool {
     !errors::is_worth_another_try(error)
 }
 
-/// Reads the answer to a conditional statement.
-pub(super) fn verdict(result: QueryResult) -> Result<Verdict, Error> {
-    let result = result.into_rows_result().map_err(unclear)?;
-    let names: Vec<String> = result.column_specs().iter().map(|column| column.name().to_owned()).collect();
-    let rows = result.rows::<Row>().map_err(unclear)?.collect::<Result<Vec<_>, _>>().map_err(unclear)?;
-    let mut verdict = Verdict { applied: false, names, rows };
-    // Sought by name: ScyllaDB and Cassandra answer with other columns around it.
-    match verdict.get("[applied]") {
-        Some(CqlValue::Boolean(applied)) => verdict.applied = *applied,
-        _ => return Err(unclear("the answer does not say whether it was applied")),
-    }
-    Ok(verdict)
-}
-
 fn unreadable(error: impl std::fmt::Display) -> Error {
     Error::Corrupt(error.to_string())
-}
-
-/// The server did something, and it cannot be read what.
-fn unclear(error: impl std::fmt::Display) -> Error {
-    Error::Unknown(error.to_string())
 }

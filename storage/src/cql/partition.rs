@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::{
     Cql,
-    call::{Verdict, half_done},
+    call::half_done,
     events::{self, Sealed, Stored},
     log::column,
     statements::{Conditional, Read, statements},
     values::{bigint, millis, number, time, uuid},
+    verdict::Verdict,
 };
 use crate::{
     Error,

@@ -21,10 +21,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Settings,
-    call::{Verdict, verdict},
     connect::{Profiles, connect},
     errors,
-    statements::qualify,
+    verdict::Verdict,
 };
 use crate::OpenError;
 
@@ -93,7 +92,7 @@ impl Servers {
     pub(super) async fn run(
         &self, text: &str, profile: &ExecutionProfileHandle,
     ) -> Result<QueryResult, ExecutionError> {
-        let mut statement = Statement::new(qualify(text, &self.settings.keyspace));
+        let mut statement = Statement::new(self.settings.qualified(text));
         statement.set_execution_profile_handle(Some(profile.clone()));
         self.session().query_unpaged(statement, ()).await
     }
@@ -136,7 +135,7 @@ impl Servers {
     pub(super) async fn conditional(&self, text: &str, doing: &str) -> Result<Verdict, OpenError> {
         let outcome = self.run(text, &self.profiles.conditional).await;
         let result = outcome.map_err(|error| errors::of_a_statement(&self.settings, doing, &error))?;
-        verdict(result).map_err(|error| errors::unreachable(&self.settings, &error.to_string()))
+        Verdict::of(result).map_err(|error| errors::unreachable(&self.settings, &error.to_string()))
     }
 
     /// A conditional write, on a row that nobody else uses. `no`: another one each time.

@@ -25,6 +25,13 @@ pub struct Settings {
     pub members_max: usize,
 }
 
+impl Settings {
+    /// A statement about tables of `ks.`, which stands for the keyspace.
+    pub(super) fn qualified(&self, text: &str) -> String {
+        text.replace(" ks.", &format!(" {}.", self.keyspace))
+    }
+}
+
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

@@ -28,18 +28,13 @@ pub(super) struct Preparer<'a> {
     settings: &'a Settings,
 }
 
-/// `ks.` in a text stands for the configured keyspace.
-pub(super) fn qualify(text: &str, keyspace: &str) -> String {
-    text.replace(" ks.", &format!(" {keyspace}."))
-}
-
 impl<'a> Preparer<'a> {
     pub(super) fn new(session: &'a Session, servers: &'a Servers) -> Preparer<'a> {
         Preparer { session, profiles: &servers.profiles, settings: &servers.settings }
     }
 
     async fn prepare(&self, text: &str) -> Result<PreparedStatement, OpenError> {
-        let prepared = self.session.prepare(qualify(text, &self.settings.keyspace)).await;
+        let prepared = self.session.prepare(self.settings.qualified(text)).await;
         prepared.map_err(|error| errors::of_a_statement(self.settings, "cannot prepare a statement", &error.into()))
     }
 }

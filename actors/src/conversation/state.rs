@@ -51,6 +51,11 @@ const WATCH_PATIENCE: Duration = Duration::from_secs(1);
 /// Wishes, marks and signs of typing, each, that wait while the store is slow. What waits must be served within the
 /// store's deadline, or it was admitted for nothing: 512 events a second do it, of one conversation.
 const WAITING_MAX: usize = 1024;
+/// Wishes about which the index is asked before their turn: those of the batch after the one under way, and as many again.
+const ASKED_AHEAD: usize = 2 * BATCH_EVENTS_MAX;
+/// While a line of wishes is being served, and who is next has waited this long, no more are let in: who is served must be
+/// served well before the store's deadline, or the work was for nothing.
+const BEHIND: Duration = Duration::from_millis(500);
 /// Events from which one call writes what follows: a backlog is worked off in runs that a slow store ends in time.
 const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
 const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
@@ -217,6 +222,8 @@ pub(crate) struct State {
     marks: MarkBoard,
     typing: Vec<(UserId, bool)>,
     failures: u32,
+    /// When the store last took a batch.
+    applied_at: Option<Instant>,
     retry_at: Option<Instant>,
     restarted: bool,
     last_mail: Option<Instant>,
@@ -258,6 +265,7 @@ impl State {
             marks: MarkBoard::default(),
             typing: Vec::new(),
             failures: 0,
+            applied_at: None,
             retry_at: None,
             restarted,
             last_mail: None,
@@ -295,7 +303,9 @@ impl State {
     fn mail(&mut self, mail: ToConversation, now: Now, out: &mut Vec<Action>) {
         let mut telling = Vec::new();
         match mail {
-            ToConversation::Submit(what) if self.waiting.len() >= WAITING_MAX => overloaded(what.requester, out),
+            ToConversation::Submit(what) if self.waiting.len() >= WAITING_MAX || self.is_behind(now) => {
+                overloaded(what.requester, out);
+            }
             ToConversation::Mark(request) if self.marks.len() >= WAITING_MAX => overloaded(request.requester, out),
             ToConversation::Typing { .. } if self.typing.len() >= WAITING_MAX => overloaded(None, out),
             ToConversation::Submit(what) => {
@@ -318,6 +328,14 @@ impl State {
             ToConversation::WatchAgain(slice) => self.audience.watch_again(slice, &mut telling),
         }
         out.extend(telling.into_iter().map(Action::Tell));
+    }
+
+    /// True if there is a line, it moves, and it moves too slowly.
+    fn is_behind(&self, now: Now) -> bool {
+        let since = |at: Instant| now.mono.duration_since(at);
+        self.waiting.len() >= BATCH_EVENTS_MAX
+            && self.waiting.front().is_some_and(|wish| since(wish.since) >= BEHIND)
+            && self.applied_at.is_some_and(|at| since(at) < STORE_DEADLINE)
     }
 
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Action>) {

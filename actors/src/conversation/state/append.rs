@@ -8,7 +8,7 @@ use protocol::{
 use storage::log::{Appended, Head, Known, Standing};
 
 use super::{
-    Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Stored, Wish, extract,
+    ASKED_AHEAD, Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Stored, Wish, extract,
     outcomes::{answer, give_up, stored},
     planted::Mistake,
 };
@@ -74,11 +74,13 @@ impl State {
         self.verify(out);
     }
 
-    /// Asks the index for the client ids that the tail cannot speak for.
+    /// Asks the index for the client ids that the tail cannot speak for, of those whose turn comes soon: a read each, and
+    /// whoever is at the end of a long line may never be served.
     fn ask_index(&mut self, out: &mut Vec<Action>) {
-        let examined = self.waiting.len().saturating_sub(std::mem::take(&mut self.unasked));
+        let examined = self.waiting.len().saturating_sub(self.unasked);
+        self.unasked = self.waiting.len().saturating_sub(examined.max(ASKED_AHEAD));
         let (epoch, head) = (self.epoch, self.head.seq);
-        for wish in self.waiting.iter_mut().skip(examined) {
+        for wish in self.waiting.iter_mut().take(ASKED_AHEAD).skip(examined) {
             let Some(cid) = &wish.what.cid else { continue };
             let asked = matches!(wish.index, Index::Asked(_));
             if !asked && !is_exact(&self.recent, wish, epoch) && self.recent.find(wish.what.by, cid).is_none() {
@@ -148,6 +150,7 @@ impl State {
         match result {
             Ok(Appended::Applied { settled }) => {
                 self.failures = 0;
+                self.applied_at = Some(now.mono);
                 if let Some(last) = flight.events.last() {
                     self.head = Head { seq: last.seq, post_no: last.post_no, at: last.at, settled };
                 }

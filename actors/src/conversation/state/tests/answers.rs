@@ -308,3 +308,26 @@ fn every_test_that_the_document_names_exists() {
         assert!(tests.contains(&format!("fn {name}(")), "{name}");
     }
 }
+
+#[tokio::test]
+async fn g15_nobody_is_let_in_behind_a_line_that_moves_too_slowly() {
+    let mut desk = Desk::group().await;
+    let input = desk.submission(2, "first", text("x"));
+    let append = desk.put(input).remove(0);
+    for n in 0..2 * BATCH_EVENTS_MAX {
+        let input = desk.submission(2, &format!("waits-{n}"), text("x"));
+        desk.put(input);
+    }
+    desk.now.mono += BEHIND;
+    let answer = desk.done(append).await;
+    desk.put(Input::Store(answer)); // half of them are on their way now
+    desk.take();
+    let input = desk.submission(3, "a", text("x"));
+    desk.put(input);
+    assert_eq!(desk.take(), ["3: overloaded"]);
+    // a line that does not move at all is the store's doing: who comes waits for it
+    desk.now.mono += STORE_DEADLINE;
+    let input = desk.submission(3, "b", text("x"));
+    desk.put(input);
+    assert_eq!(desk.take(), [""; 0]);
+}

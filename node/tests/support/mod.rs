@@ -1,5 +1,5 @@
 //! What the tests of the real binary share: starting it, and HTTP so plain that what is wrong with it is on purpose.
-#![allow(dead_code)] // each test file is a crate of its own and uses its part
+#![allow(dead_code, unused_imports)] // each test file is a crate of its own and uses its part
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 mod place;
 
-pub(crate) use place::Place;
+pub(crate) use place::{Place, are_real};
 
 /// Ten times what is promised, for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -101,7 +101,7 @@ impl Place {
 }
 
 /// Whether tests run on real servers.
-fn are_real() -> bool {
+pub(crate) fn are_real() -> bool {
     match std::env::var("STARLING_TEST_STORES").as_deref() {
         Ok("real") => true,
         Err(_) => false,

@@ -369,6 +369,32 @@ fn g7_what_is_said_while_somebody_is_no_member_is_not_owed_to_them() {
 }
 
 #[test]
+fn g7_who_was_removed_hears_what_became_of_a_send_and_is_owed_nothing_more_until_they_are_back() {
+    let mut scene = Scene::new();
+    let attempt = scene.sent(1, "on its way");
+    let seq = scene.stored(1, "on its way");
+    let (said, gone, back) = (scene.stored(0, "quickly"), scene.stored(0, "remove"), scene.stored(0, "join"));
+    scene.log[usize::try_from(gone).unwrap() - 1].gone = Some(user(1));
+    scene.log[usize::try_from(back).unwrap() - 1].joined = vec![user(1)];
+    // the socket ended before anything was answered; the next one syncs as that of no member, and sends again
+    scene.note(1, What::Unknown { attempt, why: "the socket ended".into() });
+    let on_the_next_socket = |scene: &mut Scene, what| {
+        scene.note(1, what);
+        scene.history.records.last_mut().unwrap().socket = 1;
+    };
+    on_the_next_socket(&mut scene, What::Connected);
+    on_the_next_socket(
+        &mut scene,
+        What::Sent { attempt: 9, c: C, cid: cid("on its way"), content: words("on its way") },
+    );
+    on_the_next_socket(&mut scene, What::Acked { attempt: 9, seq, dup: true });
+    let digest = scene.digest_at(back);
+    on_the_next_socket(&mut scene, What::Delivered { c: C, seq: back, digest });
+    assert!(said < gone);
+    passes(&scene.read_back());
+}
+
+#[test]
 fn g11_a_mark_that_goes_back_and_an_unread_count_that_is_wrong() {
     let mut scene = Scene::new();
     let seq = scene.post("a");

@@ -60,7 +60,7 @@ impl Walk<'_> {
             }
             What::Acked { attempt, seq, dup } => {
                 let Some(c) = self.sends.get(&(record.device, *attempt)).copied() else { return Vec::new() };
-                let found = if *dup { self.told(socket, c, *seq) } else { self.pushed(record, c, *seq) };
+                let found = if *dup { self.stored_before(socket, c, *seq) } else { self.pushed(record, c, *seq) };
                 (c, vec![found])
             }
             What::Delivered { c, seq, digest } => {
@@ -119,6 +119,15 @@ impl Walk<'_> {
     fn told(&mut self, socket: (u32, u32), c: ConversationId, seq: u64) -> Option<Found> {
         let line = self.lines.entry((socket.0, socket.1, c)).or_insert(seq);
         *line = seq.max(*line);
+        None
+    }
+
+    /// A send was stored earlier: the log reaches to `seq` at least. That begins no line: one who was removed meanwhile is
+    /// still told what became of their sends, and of nothing after them.
+    fn stored_before(&mut self, socket: (u32, u32), c: ConversationId, seq: u64) -> Option<Found> {
+        if let Some(line) = self.lines.get_mut(&(socket.0, socket.1, c)) {
+            *line = seq.max(*line);
+        }
         None
     }
 

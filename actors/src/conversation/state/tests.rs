@@ -448,6 +448,17 @@ async fn a_refusal_by_a_deposed_owner_is_not_given() {
 }
 
 #[tokio::test]
+async fn g7_the_answer_to_a_socket_not_yet_known_comes_after_the_head_of_what_it_missed() {
+    let mut desk = Desk::group().await;
+    desk.post(2, "a", "hello").await;
+    desk.run(Input::Mail(ToConversation::Detached(user(3), device(3)))).await;
+    desk.take();
+    desk.post(2, "b", "are you there?").await;
+    desk.post(3, "c", "just back").await;
+    assert_eq!(desk.take(), ["event 3 to 1,2 for 2", "head 3 to 3", "event 4 to 1,2,3 for 3"]);
+}
+
+#[tokio::test]
 async fn a_crashed_owner_claims_and_every_device_learns_the_head() {
     let mut desk = Desk::group().await;
     desk.post(2, "a", "hello").await;

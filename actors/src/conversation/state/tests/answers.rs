@@ -262,7 +262,7 @@ async fn a_channel_that_does_not_answer_delays_telling_by_a_second_and_no_more()
     assert_eq!(desk.take(), [""; 0], "stored, but nobody knows yet where the members are");
     desk.now.mono += WATCH_PATIENCE;
     desk.put(Input::Tick);
-    assert_eq!(desk.take(), ["event 2 to 2 for 2"], "the sender at least");
+    assert_eq!(desk.take(), ["head 1 to 2", "event 2 to 2 for 2"], "the sender at least");
     let watched = ToConversation::Watched { slice: Slice::of(user(3)), devices: vec![(user(3), device(3))] };
     desk.put(Input::Mail(watched));
     assert_eq!(desk.take(), ["head 2 to 3"], "who was not known learns of it");

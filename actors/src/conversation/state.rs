@@ -4,8 +4,10 @@
 //! before the store has said `Applied`; an unknown append is followed by a claim and a look at the tail; a refusal for
 //! good is given only after reading that the log is still ours.
 
+mod admission;
 mod append;
 mod beside;
+mod clock;
 #[cfg(test)]
 pub(crate) mod digest;
 mod outcomes;
@@ -14,12 +16,11 @@ mod tenure;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use protocol::{
     ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Seq, UserId,
-    limits::{BATCH_EVENTS_MAX, STORE_DEADLINE_MS},
-    peer::{Change, Outcome, Requester, Submission, ToConnections, ToConversation},
+    peer::{Outcome, Requester, Submission, ToConnections, ToConversation},
     push::Marks,
 };
 use storage::{
@@ -28,7 +29,6 @@ use storage::{
 };
 use tokio::time::Instant;
 
-use self::outcomes::overloaded;
 use super::{
     audience::{Audience, Telling},
     marks::MarkBoard,
@@ -36,32 +36,6 @@ use super::{
     roster::Roster,
 };
 use crate::{entities::Now, meters::Owned};
-
-/// How long a conversation without traffic stays.
-pub(crate) const IDLE: Duration = Duration::from_secs(60);
-/// The pause after the store failed; it doubles up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Who lost a log does not claim it back for this long.
-const NO_DUEL: Duration = Duration::from_secs(1);
-/// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(250);
-/// How long telling waits for presence channels that do not answer.
-const WATCH_PATIENCE: Duration = Duration::from_secs(1);
-/// Wishes, marks and signs of typing, each, that wait while the store is slow. What waits must be served within the
-/// store's deadline, or it was admitted for nothing: 512 events a second do it, of one conversation.
-const WAITING_MAX: usize = 1024;
-/// Wishes about which the index is asked before their turn: those of the batch after the one under way, and as many again.
-const ASKED_AHEAD: usize = 2 * BATCH_EVENTS_MAX;
-/// While a line of wishes is being served, and who is next has waited this long, no more are let in: who is served must be
-/// served well before the store's deadline, or the work was for nothing.
-const BEHIND: Duration = Duration::from_millis(500);
-/// Events from which one call writes what follows: a backlog is worked off in runs that a slow store ends in time.
-const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
-const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
-/// Who has waited this long is answered, whatever the store does: nobody waits longer than the store's deadline, although
-/// it is looked only now and then.
-const PATIENCE: Duration = STORE_DEADLINE.saturating_sub(TICK);
 
 /// What it is told.
 #[derive(Debug)]
@@ -300,44 +274,6 @@ impl State {
         out
     }
 
-    fn mail(&mut self, mail: ToConversation, now: Now, out: &mut Vec<Action>) {
-        let mut telling = Vec::new();
-        match mail {
-            ToConversation::Submit(what) if self.waiting.len() >= WAITING_MAX || self.is_behind(now) => {
-                overloaded(what.requester, out);
-            }
-            ToConversation::Mark(request) if self.marks.len() >= WAITING_MAX => overloaded(request.requester, out),
-            ToConversation::Typing { .. } if self.typing.len() >= WAITING_MAX => overloaded(None, out),
-            ToConversation::Submit(what) => {
-                self.last_mail = Some(now.mono);
-                let (index, peek) = (Index::NotAsked, Peek::NotAsked);
-                self.waiting.push_back(Wish { what, since: now.mono, index, peek, exists: false, unknown: false });
-                self.unasked += 1;
-            }
-            ToConversation::Mark(request) => {
-                self.last_mail = Some(now.mono);
-                self.marks.add(request);
-            }
-            ToConversation::Typing { by, on } => {
-                self.last_mail = Some(now.mono);
-                self.typing.push((by, on));
-            }
-            ToConversation::Watched { slice, devices } => self.audience.answered(slice, devices, &mut telling),
-            ToConversation::Attached(user, device) => self.audience.attached(user, device, &mut telling),
-            ToConversation::Detached(user, device) => self.audience.detached(user, device),
-            ToConversation::WatchAgain(slice) => self.audience.watch_again(slice, &mut telling),
-        }
-        out.extend(telling.into_iter().map(Action::Tell));
-    }
-
-    /// True if there is a line, it moves, and it moves too slowly.
-    fn is_behind(&self, now: Now) -> bool {
-        let since = |at: Instant| now.mono.duration_since(at);
-        self.waiting.len() >= BATCH_EVENTS_MAX
-            && self.waiting.front().is_some_and(|wish| since(wish.since) >= BEHIND)
-            && self.applied_at.is_some_and(|at| since(at) < STORE_DEADLINE)
-    }
-
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Action>) {
         match answer {
             Answer::Peeked(user, result) => self.peeked(user, result, out),
@@ -364,83 +300,6 @@ impl State {
             self.follow(out);
         }
         self.serve_roster(now, out);
-    }
-
-    fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
-        if let Some(at) = self.waiting.iter().position(|w| matches!(w.what.change, Change::Create { .. }) && !w.exists)
-            && let Some(wish) = self.waiting.remove(at)
-        {
-            return self.create(wish, now, out);
-        }
-        #[cfg(test)]
-        self.ask_early(out);
-        for wish in self.waiting.iter_mut().filter(|w| w.peek == Peek::NotAsked) {
-            wish.peek = Peek::Asked;
-            out.push(Action::Store(Job::Peek(wish.what.by)));
-        }
-        if self.restarted || !self.limbo.is_empty() || self.waiting.iter().any(|w| w.peek == Peek::Known) {
-            self.restarted = false;
-            self.stage = Stage::Claiming;
-            let tail_from =
-                if self.continues { Some(self.limbo_from.unwrap_or(self.head.seq)) } else { self.limbo_from };
-            out.push(Action::Store(Job::Claim { tail_from }));
-        } else if self.roster.is_none() && !self.loading && !(self.marks.is_empty() && self.typing.is_empty()) {
-            self.loading = true;
-            out.push(Action::Store(Job::Load(self.epoch)));
-        }
-    }
-
-    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.wake = None;
-        if self.retry_at.is_some_and(|at| at <= now.mono) {
-            self.retry_at = None;
-        }
-        self.answer_late(now, out);
-        if self.untold_since.is_some_and(|since| now.mono.duration_since(since) >= WATCH_PATIENCE) {
-            let mut telling = Vec::new();
-            self.audience.flush(true, &mut telling);
-            self.untold_since = None;
-            out.extend(telling.into_iter().map(Action::Tell));
-        }
-        if self.is_idle() && self.last_mail.is_some_and(|at| now.mono.duration_since(at) >= IDLE) {
-            let mut telling = Vec::new();
-            self.audience.part(&mut telling);
-            out.extend(telling.into_iter().map(Action::Tell));
-            out.push(Action::StopIfIdle);
-            self.parting = true;
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Cold | Stage::Ready)
-            && self.waiting.is_empty()
-            && self.flight.is_none()
-            && self.limbo.is_empty()
-            && self.refusing.is_empty()
-            && self.verifying.is_empty()
-            && self.unsettled.is_empty()
-            && self.held.is_empty()
-            && self.audience.is_told()
-            && self.marks.is_empty()
-            && self.typing.is_empty()
-            && !self.loading
-    }
-
-    fn schedule(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.parting {
-            return;
-        }
-        let idle = self.is_idle();
-        let at = match (idle, self.retry_at, self.last_mail) {
-            (false, Some(retry), _) if retry > now.mono => retry.min(now.mono + TICK),
-            (false, ..) => now.mono + TICK,
-            (true, _, Some(last)) => last + IDLE,
-            (true, _, None) => now.mono + IDLE,
-        };
-        if self.wake.is_none_or(|wake| at < wake) {
-            self.wake = Some(at);
-            out.push(Action::WakeAt(at));
-        }
     }
 
     fn event(

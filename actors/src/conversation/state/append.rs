@@ -8,7 +8,7 @@ use protocol::{
 use storage::log::{Appended, Head, Known, Standing};
 
 use super::{
-    ASKED_AHEAD, Action, FOLLOW_EVENTS_MAX, Flight, Index, Job, Stage, State, Stored, Wish, extract,
+    Action, Flight, Index, Job, Stage, State, Stored, Wish, extract,
     outcomes::{answer, give_up, stored},
     planted::Mistake,
 };
@@ -17,6 +17,11 @@ use crate::{
     entities::Now,
     meters::METERS,
 };
+
+/// Wishes about which the index is asked before their turn: those of the batch after the one under way, and as many again.
+const ASKED_AHEAD: usize = 2 * BATCH_EVENTS_MAX;
+/// Events from which one call writes what follows: a backlog is worked off in runs that a slow store ends in time.
+const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
 
 impl State {
     pub(super) fn advance_ready(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -7,7 +7,8 @@ use protocol::{
 };
 
 use super::{
-    Action, Job, State, WATCH_PATIENCE,
+    Action, Job, State,
+    clock::WATCH_PATIENCE,
     outcomes::{answer, timeout, unavailable},
 };
 use crate::{entities::Now, refusals::no_such_conversation};

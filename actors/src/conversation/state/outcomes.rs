@@ -6,7 +6,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Action, PATIENCE, Stage, State, Wish, extract};
+use super::{Action, Stage, State, Wish, clock::PATIENCE, extract};
 use crate::{conversation::audience::Telling, entities::Now};
 
 impl State {

@@ -1,5 +1,7 @@
 //! Beginning, claiming, repairing and losing a log.
 
+use std::time::Duration;
+
 use protocol::{
     Code, Epoch, Error, Kind, Seq, UserId,
     peer::{Change, Done, Outcome},
@@ -7,7 +9,9 @@ use protocol::{
 use storage::log::{Claimed, Created, Head, Tenancy};
 
 use super::{
-    Action, Index, Job, NO_DUEL, Peek, RETRY_MAX, RETRY_MIN, STORE_DEADLINE, Stage, State, Stored, Wish, extract,
+    Action, Index, Job, Peek, Stage, State, Stored, Wish,
+    clock::STORE_DEADLINE,
+    extract,
     outcomes::{answer, give_up, stored, timeout, unavailable},
     planted::Mistake,
 };
@@ -18,7 +22,37 @@ use crate::{
     refusals::{no_such_conversation, too_many_members},
 };
 
+/// The pause after the store failed; it doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Who lost a log does not claim it back for this long.
+const NO_DUEL: Duration = Duration::from_secs(1);
+
 impl State {
+    pub(super) fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(at) = self.waiting.iter().position(|w| matches!(w.what.change, Change::Create { .. }) && !w.exists)
+            && let Some(wish) = self.waiting.remove(at)
+        {
+            return self.create(wish, now, out);
+        }
+        #[cfg(test)]
+        self.ask_early(out);
+        for wish in self.waiting.iter_mut().filter(|w| w.peek == Peek::NotAsked) {
+            wish.peek = Peek::Asked;
+            out.push(Action::Store(Job::Peek(wish.what.by)));
+        }
+        if self.restarted || !self.limbo.is_empty() || self.waiting.iter().any(|w| w.peek == Peek::Known) {
+            self.restarted = false;
+            self.stage = Stage::Claiming;
+            let tail_from =
+                if self.continues { Some(self.limbo_from.unwrap_or(self.head.seq)) } else { self.limbo_from };
+            out.push(Action::Store(Job::Claim { tail_from }));
+        } else if self.roster.is_none() && !self.loading && !(self.marks.is_empty() && self.typing.is_empty()) {
+            self.loading = true;
+            out.push(Action::Store(Job::Load(self.epoch)));
+        }
+    }
+
     pub(super) fn create(&mut self, wish: Wish, now: Now, out: &mut Vec<Action>) {
         let Change::Create { kind, title, members } = wish.what.change.clone() else { return };
         if members.len() > self.members_max {

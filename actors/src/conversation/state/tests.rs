@@ -5,12 +5,13 @@ mod answers;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use protocol::{
     Body, ConnId, Kind, Post, Role,
     limits::{BATCH_EVENTS_MAX, BUCKET_EVENTS},
-    peer::{Address, Done, Fanout, Mail, MarkRequest, Slice, ToPresence},
+    peer::{Address, Change, Done, Fanout, Mail, MarkRequest, Slice, ToPresence},
 };
 use storage::{
     Store,
@@ -20,7 +21,7 @@ use storage::{
     },
 };
 
-use super::*;
+use super::{clock::IDLE, *};
 use crate::conversation::ask;
 
 const C: ConversationId = ConversationId([7; 16]);

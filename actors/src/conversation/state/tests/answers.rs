@@ -2,6 +2,10 @@
 //! `CONVERSATION.md` that no test beside this one shows.
 
 use super::*;
+use crate::conversation::state::{
+    admission::{BEHIND, WAITING_MAX},
+    clock::{PATIENCE, STORE_DEADLINE, WATCH_PATIENCE},
+};
 
 fn text(text: &str) -> Change {
     Change::Post(Body::Post(Post { text: Some(text.into()), ..Post::default() }).encode().into())

@@ -3,7 +3,6 @@
 
 mod accounts;
 mod alike;
-mod alike_tokens;
 #[path = "../common/mod.rs"]
 mod common;
 mod directory;

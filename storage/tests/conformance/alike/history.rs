@@ -1,7 +1,8 @@
-//! Random calls, once on a store and once on the model: both must answer the same.
+//! Random calls about conversations: their logs, members and marks.
 
-use crate::common::{cid, conversation, events, ids, incarnation, stores, user};
-use proptest::{prelude::*, test_runner::TestRunner};
+use super::{Caller, answers_like_memory};
+use crate::common::{cid, conversation, events, incarnation, stores, user};
+use proptest::prelude::*;
 use protocol::{Body, Event, Kind, Role, Seq, event as body, push::Marks};
 use storage::{
     Store,
@@ -105,9 +106,18 @@ fn membership(m: Membership) -> Membership {
     Membership { conversation: plain(m.conversation), member: m.member }
 }
 
-impl Owner {
-    /// Everything it answers, as text.
-    async fn take(&self, step: &Step) -> String {
+impl Caller for Owner {
+    type Step = Step;
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        proptest::collection::vec(step(), 1..60)
+    }
+
+    fn new(store: Store) -> Owner {
+        Owner { store }
+    }
+
+    async fn take(&mut self, step: &Step) -> String {
         let Store { log, directory, .. } = &self.store;
         match step.clone() {
             Step::Create { c, kind, members } => {
@@ -154,7 +164,9 @@ impl Owner {
             }
         }
     }
+}
 
+impl Owner {
     async fn append(&self, c: u8, behind: u64, what: &[What]) -> String {
         let log = &self.store.log;
         let Some(standing) = log.standing(conversation(c)).await.unwrap() else { return "no log".into() };
@@ -195,31 +207,13 @@ fn say(what: &What) -> (u8, Body, Option<u8>) {
     }
 }
 
-/// Random calls on a store and on the model.
-fn answers_like_memory(kind: stores::Kind, cases: u32) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (store, _place) = runtime.block_on(stores::open(kind));
-    let tried = Owner { store };
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let outcome = TestRunner::new(config).run(&proptest::collection::vec(step(), 1..60), |steps| {
-        ids::refresh();
-        let model = Owner { store: Store::memory() };
-        for step in &steps {
-            let (expected, found) = runtime.block_on(async { (model.take(step).await, tried.take(step).await) });
-            prop_assert_eq!(expected, found, "{:?}", step);
-        }
-        Ok(())
-    });
-    outcome.unwrap_or_else(|failed| panic!("{kind:?}: {failed}"));
-}
-
 #[test]
 fn random_calls_are_answered_alike_by_sqlite() {
-    answers_like_memory(stores::Kind::Sqlite, 40);
+    answers_like_memory::<Owner>(stores::Kind::Sqlite, 40);
 }
 
 /// Fewer, as each call is answered by a server.
 #[test]
 fn random_calls_are_answered_alike_by_cql() {
-    answers_like_memory(stores::Kind::Cql, 12);
+    answers_like_memory::<Owner>(stores::Kind::Cql, 12);
 }

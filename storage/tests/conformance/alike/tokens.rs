@@ -1,9 +1,10 @@
-//! Random calls about tokens, once on a store and once on the model: both must answer the same.
+//! Random calls about tokens: families, revocations, tickets and rates.
 
 use std::collections::HashMap;
 
+use super::{Caller, answers_like_memory};
 use crate::common::{ids, session_id, stores, user};
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 use protocol::{Millis, SessionId};
 use storage::{
     Store,
@@ -82,18 +83,23 @@ fn hash(of: u8) -> [u8; 32] {
 }
 
 /// A store, the time, and until when the revocations made so far matter.
-struct Caller {
+struct Holder {
     store: Store,
     now: u64,
     until: HashMap<SessionId, u64>,
 }
 
-impl Caller {
-    fn new(store: Store) -> Caller {
-        Caller { store, now: 1_800_000_000_000, until: HashMap::new() }
+impl Caller for Holder {
+    type Step = Step;
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        proptest::collection::vec(step(), 1..100)
     }
 
-    /// What is answered, as text.
+    fn new(store: Store) -> Holder {
+        Holder { store, now: 1_800_000_000_000, until: HashMap::new() }
+    }
+
     async fn take(&mut self, step: &Step) -> String {
         let (tokens, now) = (&self.store.tokens, Millis(self.now));
         match *step {
@@ -145,28 +151,12 @@ impl Caller {
     }
 }
 
-fn answers_like_memory(kind: stores::Kind) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (store, _place) = runtime.block_on(stores::open(kind));
-    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
-    let outcome = TestRunner::new(config).run(&proptest::collection::vec(step(), 1..100), |steps| {
-        ids::refresh();
-        let (mut model, mut tried) = (Caller::new(Store::memory()), Caller::new(store.clone()));
-        for step in &steps {
-            let (expected, found) = runtime.block_on(async { (model.take(step).await, tried.take(step).await) });
-            prop_assert_eq!(expected, found, "{:?}", step);
-        }
-        Ok(())
-    });
-    outcome.unwrap_or_else(|failed| panic!("{kind:?}: {failed}"));
-}
-
 #[test]
 fn random_calls_about_tokens_are_answered_alike_by_sqlite() {
-    answers_like_memory(stores::Kind::Sqlite);
+    answers_like_memory::<Holder>(stores::Kind::Sqlite, 60);
 }
 
 #[test]
 fn random_calls_about_tokens_are_answered_alike_by_redis() {
-    answers_like_memory(stores::Kind::Redis);
+    answers_like_memory::<Holder>(stores::Kind::Redis, 60);
 }

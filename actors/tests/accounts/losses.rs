@@ -11,7 +11,7 @@ use std::{
 
 use protocol::{Code, Millis, SessionId, close::CloseCode};
 
-use crate::rig::{HOUR_MS, Rig, SECOND_MS, new_prefix, redis_rig, settings};
+use crate::rig::{HOUR_MS, Rig, new_prefix, redis_rig, settings};
 
 /// A rig on Redis whose keys can be turned back.
 struct Scene {
@@ -114,21 +114,6 @@ async fn after_a_roll_back_the_live_token_is_forgotten_and_nothing_worse() {
 }
 
 #[tokio::test]
-async fn a_crash_between_redis_and_the_row_is_mended_by_the_same_token_however_late() {
-    let scene = Scene::new().await;
-    let mut rig = scene.rig;
-    let first = rig.register("grace").await;
-    rig.faults.raise.store(true, Ordering::SeqCst);
-    assert_eq!(rig.refresh(&first.tokens.refresh_token).await.unwrap_err().code, Code::Unavailable);
-    rig.faults.raise.store(false, Ordering::SeqCst);
-    rig.restart().await;
-    rig.pass(HOUR_MS);
-    let second = rig.refresh(&first.tokens.refresh_token).await.unwrap();
-    assert!(rig.refresh(&second.refresh_token).await.is_ok());
-    assert_eq!(rig.ended(), []);
-}
-
-#[tokio::test]
 async fn a_roll_back_of_a_rotation_that_the_row_never_heard_of_costs_nothing() {
     let scene = Scene::new().await;
     let first = scene.rig.register("grace").await;
@@ -141,18 +126,6 @@ async fn a_roll_back_of_a_rotation_that_the_row_never_heard_of_costs_nothing() {
     scene.roll_back(&family);
     let third = scene.rig.refresh(&second.refresh_token).await.unwrap();
     assert!(scene.rig.refresh(&third.refresh_token).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_lost_reply_of_redis_is_asked_for_again() {
-    let scene = Scene::new().await;
-    let first = scene.rig.register("grace").await;
-    scene.rig.faults.lose_rotation.store(true, Ordering::SeqCst);
-    assert_eq!(scene.rig.refresh(&first.tokens.refresh_token).await.unwrap_err().code, Code::Unavailable);
-    scene.rig.faults.lose_rotation.store(false, Ordering::SeqCst);
-    scene.rig.pass(60 * SECOND_MS);
-    assert!(scene.rig.refresh(&first.tokens.refresh_token).await.is_ok());
-    assert_eq!(scene.rig.ended(), []);
 }
 
 #[tokio::test]

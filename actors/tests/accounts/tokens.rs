@@ -82,10 +82,11 @@ async fn a_rotation_of_unknown_outcome_signs_nobody_out() {
         let first = rig.register("grace").await;
         rig.faults.lose_rotation.store(true, Ordering::SeqCst);
         let error = rig.refresh(&first.tokens.refresh_token).await.unwrap_err();
-        assert!(error.code.retry(), "{error}");
+        assert_eq!(error.code, Code::Unavailable, "{error}");
         rig.faults.lose_rotation.store(false, Ordering::SeqCst);
         rig.pass(60 * SECOND_MS);
         assert!(rig.refresh(&first.tokens.refresh_token).await.is_ok());
+        assert_eq!(rig.ended(), []);
     }
 }
 

@@ -79,6 +79,24 @@ fn inhabit(node: &Node) -> (Value, Value, String) {
     (ada, ben, c)
 }
 
+fn refresh(node: &Node, who: &Value) -> Value {
+    let body = json!({ "refresh_token": who["refresh_token"] });
+    let answer = post(node.client_address(), "/v1/auth/refresh", &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+/// What they said and their sign-ins came along, and they talk on. Answers what Ben is signed in with now.
+#[track_caller]
+fn settle_in(node: &Node, ada: &Value, ben: &Value, c: &str, before: &Value) -> Value {
+    assert_eq!(history(node, ada, c), *before, "with the access token of the old house");
+    let ben = refresh(node, ben);
+    say(node, &ben, c, "message 1");
+    assert_eq!(history(node, ada, c), *before, "said again, it is known");
+    say(node, &ben, c, "here we are");
+    ben
+}
+
 #[test]
 fn a_house_moves_with_everybody_signed_in() {
     let dir = tempfile::tempdir().unwrap();
@@ -107,13 +125,7 @@ fn a_house_moves_with_everybody_signed_in() {
     assert!(code == 1 && err.contains("auth.secret_file must hold the secret"), "{err}");
     fs::copy(old.join("auth.secret"), new.join("auth.secret")).unwrap();
     let node = starter(&new).start().unwrap();
-    assert_eq!(history(&node, &ada, &c), before, "with the access token of the old house");
-    let refresh = json!({ "refresh_token": ben["refresh_token"] }).to_string();
-    let ben = post(node.client_address(), "/v1/auth/refresh", &refresh);
-    assert_eq!(ben.status, 200, "{}", ben.body);
-    say(&node, &ben.json(), &c, "message 1");
-    assert_eq!(history(&node, &ada, &c), before, "said again, it is known");
-    say(&node, &ben.json(), &c, "here we are");
+    settle_in(&node, &ada, &ben, &c, &before);
 }
 
 #[test]
@@ -161,13 +173,7 @@ fn a_house_moves_to_cql_and_redis_and_back() {
     done(&real, &["import", &file("1.jsonl")]);
     refused(&real, &["backup", &file("x")], "storage.backend is another");
     let mut node = real.start().unwrap();
-    assert_eq!(history(&node, &ada, &c), before, "with the access token of the old house");
-    let refresh = json!({ "refresh_token": ben["refresh_token"] }).to_string();
-    let ben = post(node.client_address(), "/v1/auth/refresh", &refresh);
-    assert_eq!(ben.status, 200, "{}", ben.body);
-    say(&node, &ben.json(), &c, "message 1");
-    assert_eq!(history(&node, &ada, &c), before, "said again, it is known");
-    say(&node, &ben.json(), &c, "here we are");
+    let ben = settle_in(&node, &ada, &ben, &c, &before);
     let before = history(&node, &ada, &c);
     assert_eq!(node.terminate(PATIENCE).unwrap().code(), Some(0));
 
@@ -175,8 +181,7 @@ fn a_house_moves_to_cql_and_redis_and_back() {
     done(&embedded("new"), &["import", &file("2.jsonl")]);
     let node = embedded("new").start().unwrap();
     assert_eq!(history(&node, &ada, &c), before);
-    let refresh = json!({ "refresh_token": ben.json()["refresh_token"] }).to_string();
-    assert_eq!(post(node.client_address(), "/v1/auth/refresh", &refresh).status, 200);
+    refresh(&node, &ben);
 }
 
 #[test]

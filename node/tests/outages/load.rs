@@ -12,12 +12,11 @@ use std::{
 
 use loadtest::{
     Client, History,
-    client::{Failed, Handle, Journal},
-    crowd,
+    client::{Failed, Handle},
 };
 use protocol::{
     ConversationId, push,
-    request::{Hello, ListWindow, Sync, Target, Verb, Watch},
+    request::{ListWindow, Sync, Target, Verb, Watch},
     rest,
 };
 use serde::de::IgnoredAny;
@@ -130,10 +129,11 @@ impl Group {
     /// Everybody has it on screen and watches the others: they are told of that while the store is away, too.
     async fn make(rig: &Rig, people: Vec<rest::SignedIn>) -> Group {
         let c = rig.group(&people).await;
+        let list = Sync { list: ListWindow { limit: 10, cursor: None }, ..Sync::default() };
         let users: Vec<_> = people.iter().map(|other| other.user.id).collect();
         let mut clients = Vec::new();
         for user in &people {
-            let client = connect(rig, user).await;
+            let client = rig.socket(user, list.clone()).await;
             client.request::<IgnoredAny>(Verb::Open(Target { c })).await.unwrap();
             client.request::<IgnoredAny>(Verb::Watch(Watch { users: users.clone() })).await.unwrap();
             clients.push(client);
@@ -150,16 +150,6 @@ pub(crate) fn summary(answers: &[Answer]) -> BTreeMap<&str, (usize, Duration)> {
         *entry = (entry.0 + 1, entry.1.max(*took));
     }
     summary
-}
-
-async fn connect(rig: &Rig, user: &rest::SignedIn) -> Client {
-    let token = Some(user.tokens.access_token.clone());
-    let hello = Hello { token, device: Some(crowd::device(0)), ..Hello::default() };
-    let journal = Journal::new(rig.recorder(user.user.id), 0);
-    let client = Client::connect(&rig.target(), hello, Some(journal)).await.unwrap();
-    let sync = Sync { list: ListWindow { limit: 10, cursor: None }, ..Sync::default() };
-    client.request::<push::Synced>(Verb::Sync(sync)).await.unwrap();
-    client
 }
 
 async fn sender(handle: Handle, c: ConversationId, name: String, told: Arc<Told>) {

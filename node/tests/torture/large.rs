@@ -3,15 +3,10 @@
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use loadtest::{
-    Client, Device,
-    client::{Journal, Push},
-    crowd,
-    rest::Call,
-};
+use loadtest::{Client, Device, client::Push, rest::Call};
 use protocol::{
     Code, ConversationId, Millis, Seq, UserId,
-    request::{Hello, ListWindow, Sync, Verb},
+    request::{ListWindow, Sync},
     rest,
 };
 use serde::de::IgnoredAny;
@@ -86,7 +81,9 @@ async fn ten_thousand_members_of_one_group() {
         devices.push(rig.device(user, 0, rig.target()).await);
     }
     for user in &people[DEVICES..] {
-        listeners.push(listen(&rig, user, c, head).await);
+        // with everything up to here, it hears what comes
+        let sync = Sync { list: ListWindow::default(), have: [(c, Seq(head))].into() };
+        listeners.push(rig.socket(user, sync).await);
     }
     println!("{CONNECTED} of them connected and synced in {:?}", begun.elapsed());
     let mut took = Vec::new();
@@ -123,17 +120,6 @@ async fn ten_thousand_members_of_one_group() {
     let devices = people.iter().zip(&devices).map(|(user, device)| (user.user.id, device)).collect();
     let logs = rig.settle(&[Part { c, devices }]).await;
     judge("large", &rig.history(logs));
-}
-
-/// A socket that has everything up to `head` and hears what comes.
-async fn listen(rig: &Rig, user: &rest::SignedIn, c: ConversationId, head: u64) -> Client {
-    let token = Some(user.tokens.access_token.clone());
-    let hello = Hello { token, device: Some(crowd::device(0)), ..Hello::default() };
-    let journal = Journal::new(rig.recorder(user.user.id), 0);
-    let client = Client::connect(&rig.target(), hello, Some(journal)).await.unwrap();
-    let sync = Sync { list: ListWindow::default(), have: [(c, Seq(head))].into() };
-    client.request::<IgnoredAny>(Verb::Sync(sync)).await.unwrap();
-    client
 }
 
 async fn everybody(devices: &[Device], listeners: &mut [Client], c: ConversationId, head: u64) {

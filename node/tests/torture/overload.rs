@@ -10,14 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::{
-    Client,
-    client::{Failed, Handle, Journal},
-    crowd,
-};
+use loadtest::client::{Failed, Handle};
 use protocol::{
     ConversationId, push,
-    request::{Hello, ListWindow, Sync, Verb},
+    request::{ListWindow, Sync, Verb},
 };
 use tokio::task::JoinSet;
 
@@ -119,15 +115,11 @@ async fn g15_five_times_too_much_is_refused_quickly_and_the_rest_goes_on() {
         let c = rig.group(&people).await;
         groups.push((c, people));
     }
+    let list = Sync { list: ListWindow { limit: 10, cursor: None }, ..Sync::default() };
     let (mut clients, mut handles) = (Vec::new(), Vec::new());
     for (c, people) in &groups {
         for user in people {
-            let token = Some(user.tokens.access_token.clone());
-            let hello = Hello { token, device: Some(crowd::device(0)), ..Hello::default() };
-            let journal = Journal::new(rig.recorder(user.user.id), 0);
-            let client = Client::connect(&rig.target(), hello, Some(journal)).await.unwrap();
-            let sync = Sync { list: ListWindow { limit: 10, cursor: None }, ..Sync::default() };
-            client.request::<push::Synced>(Verb::Sync(sync)).await.unwrap();
+            let client = rig.socket(user, list.clone()).await;
             handles.push((*c, client.handle()));
             clients.push(client);
         }

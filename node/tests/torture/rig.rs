@@ -9,14 +9,19 @@ use std::{
 };
 
 use loadtest::{
-    Device, History, Node, Recorder, Rest, Starter, Target,
+    Client, Device, History, Node, Recorder, Rest, Starter, Target,
     checker::{self, Counts},
+    client::Journal,
     crowd,
     device::Setup,
     history::{Log, Record, RunClock},
     readback::read_log,
 };
-use protocol::{ClientId, Code, ConversationId, Kind, Post, UserId, request::Send, rest};
+use protocol::{
+    ClientId, Code, ConversationId, Kind, Post, UserId, push,
+    request::{Hello, Send, Sync, Verb},
+    rest,
+};
 
 use crate::support::{self, Place};
 
@@ -92,6 +97,16 @@ impl Rig {
         });
         device.live(PATIENCE).await.unwrap();
         device
+    }
+
+    /// A bare socket on someone's first device, which asked `sync`; what happens on it is recorded.
+    pub(crate) async fn socket(&self, user: &rest::SignedIn, sync: Sync) -> Client {
+        let token = Some(user.tokens.access_token.clone());
+        let hello = Hello { token, device: Some(crowd::device(0)), ..Hello::default() };
+        let journal = Journal::new(self.recorder(user.user.id), 0);
+        let client = Client::connect(&self.target(), hello, Some(journal)).await.unwrap();
+        client.request::<push::Synced>(Verb::Sync(sync)).await.unwrap();
+        client
     }
 
     /// Writes down what one more device of `user` does.

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accounts;
+pub mod cluster;
 pub mod conversations;
 pub mod gateway;
 pub mod settings;

@@ -171,6 +171,9 @@ name!(/// A client's own name for one request that must happen once: 1 to 64 byt
 name!(/// A client's own name for a device: 1 to 64 bytes, no control characters.
     DeviceId, "a device has 1 to 64 bytes and no control characters", crate::limits::DEVICE_BYTES_MAX);
 
+name!(/// A node's name, stable over restarts and equal to the name in its certificate: 1 to 63 bytes.
+    NodeId, "a node's name has 1 to 63 bytes and no control characters", crate::limits::NODE_BYTES_MAX);
+
 /// What a conversation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, SchemaRead, SchemaWrite)]
 #[cfg_attr(test, derive(bincode::Encode))]

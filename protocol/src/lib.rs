@@ -5,6 +5,7 @@
 
 mod check;
 pub mod close;
+pub mod cluster;
 pub mod error;
 pub mod event;
 pub mod ids;

@@ -4,6 +4,8 @@
 pub const CLIENT_ID_BYTES_MAX: usize = 64;
 /// As a client id.
 pub const DEVICE_BYTES_MAX: usize = 64;
+/// A label of a DNS name: it stands in a certificate.
+pub const NODE_BYTES_MAX: usize = 63;
 /// Request ids fit a signed 32-bit integer of any client language.
 pub const REQUEST_ID_MAX: u32 = i32::MAX as u32;
 /// Integers that survive a JavaScript number.

@@ -10,8 +10,10 @@ use crate::{
 };
 
 mod codec;
+mod frame;
 
 pub use codec::{FrameError, HEADER_BYTES, MAGIC, VERSION, body_length, decode, encode};
+pub use frame::{Beat, Frame, Greeting, Parcel};
 
 /// A socket, or a REST call that waits, somewhere in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]

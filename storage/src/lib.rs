@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accounts;
+pub mod cluster;
 mod codes;
 pub mod cql;
 mod derive;

@@ -1,0 +1,4 @@
+//! Many nodes, one Starling: who is a member, where entities live, and the way to other nodes. Knows no socket: streams to
+//! peers are handed in.
+
+pub mod link;

@@ -197,6 +197,7 @@ impl Connections {
                 let concerned = sockets.filter(|outbound| outbound.watches(user));
                 return Some(Later::LookAgain(concerned.map(|outbound| outbound.conn).collect()));
             }
+            ToConnections::Resync(to) => self.each(&to, |o| o.close(Bye::of(CloseCode::Slow))),
             ToConnections::Answer(conn, tag, outcome) => self.answer(conn, tag, outcome, now),
         }
         None

@@ -7,6 +7,7 @@ mod kills;
 mod late;
 mod model;
 mod parting;
+mod resync;
 
 use std::{sync::Mutex, time::Duration};
 

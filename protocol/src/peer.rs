@@ -12,7 +12,10 @@ use crate::{
 mod codec;
 mod frame;
 
-pub use codec::{FrameError, HEADER_BYTES, MAGIC, VERSION, body_length, decode, encode};
+pub use codec::{
+    FrameError, HEADER_BYTES, MAGIC, PARCELS_BYTES_MAX, VERSIONS, common_version, content_length, decode, encode,
+    parcel_bytes,
+};
 pub use frame::{Beat, Frame, Greeting, Parcel};
 
 /// A socket, or a REST call that waits, somewhere in the cluster.
@@ -252,6 +255,9 @@ pub enum ToConnections {
         /// The sockets of those who were members together.
         to: Vec<ConnId>,
     },
+    /// There was no room to say what these sockets missed: they are closed ([`crate::close::CloseCode::Slow`]), and
+    /// their clients fetch it from the log.
+    Resync(Vec<ConnId>),
 }
 
 /// A stored event on its way to sockets.

@@ -5,9 +5,8 @@ use wincode::{SchemaRead, SchemaWrite};
 use super::Mail;
 use crate::{Incarnation, NodeId};
 
-/// One frame.
-#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
-#[cfg_attr(test, derive(bincode::Encode))]
+/// One frame. Which one it is stands in its header, so the order here is free.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
     /// The first one, each way.
     Greeting(Greeting),

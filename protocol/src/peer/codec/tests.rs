@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, UserId,
+    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, NodeId, Presence, Role, Seq, UserId,
     peer::*,
     push::{Marks, PresenceState},
 };
@@ -213,6 +213,7 @@ fn to_connections() -> impl Strategy<Value = ToConnections> {
         conn().prop_map(ToConnections::Registered),
         slice().prop_map(ToConnections::RegisterAgain),
         (user(), to()).prop_map(|(user, to)| ToConnections::Parted { user, to }),
+        to().prop_map(ToConnections::Resync),
         (conn(), any::<u32>(), outcome()).prop_map(|(c, tag, o)| ToConnections::Answer(c, tag, o)),
     ]
 }
@@ -225,80 +226,137 @@ fn mail() -> impl Strategy<Value = Mail> {
     ]
 }
 
-fn frame_of(body: &[u8]) -> Vec<u8> {
-    let mut frame = vec![b'S', b't', 1, 0, KIND_MAIL];
-    frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
-    frame.extend_from_slice(body);
+fn parcel() -> impl Strategy<Value = Parcel> {
+    (number(), any::<bool>(), mail()).prop_map(|(view, forwarded, mail)| Parcel { view, forwarded, mail })
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let settings = || vec(("[a-z.]{0,20}", ".{0,30}"), 0..4);
+    let node = "[a-z0-9-]{1,63}".prop_map(|name| NodeId::try_from(name).unwrap());
+    let greeting = ((any::<u16>(), any::<u16>()), node, any::<[u8; 16]>(), settings(), settings()).prop_map(
+        |(versions, node, incarnation, equal, alike)| {
+            Frame::Greeting(Greeting { versions, node, incarnation: Incarnation(incarnation), equal, alike })
+        },
+    );
+    let beat = (number(), any::<bool>(), any::<bool>(), number(), option::of((number(), number())))
+        .prop_map(|(view, hears_you, store_ok, sent_us, echo)| Beat { view, hears_you, store_ok, sent_us, echo });
+    prop_oneof![
+        greeting,
+        (number(), vec(parcel(), 0..6)).prop_map(|(number, parcels)| Frame::Parcels { number, parcels }),
+        number().prop_map(Frame::Ack),
+        beat.prop_map(Frame::Beat),
+    ]
+}
+
+/// The same content as bincode writes it, and the kind.
+fn by_bincode(frame: &Frame) -> (u8, Vec<u8>) {
+    let standard = bincode::config::standard();
+    match frame {
+        Frame::Greeting(greeting) => (1, bincode::encode_to_vec(greeting, standard).unwrap()),
+        Frame::Parcels { number, parcels } => (2, bincode::encode_to_vec((number, parcels), standard).unwrap()),
+        Frame::Ack(number) => (3, bincode::encode_to_vec(number, standard).unwrap()),
+        Frame::Beat(beat) => (4, bincode::encode_to_vec(beat, standard).unwrap()),
+    }
+}
+
+fn frame_of(kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut frame = vec![b'S', b't', 1, 0, kind];
+    frame.extend_from_slice(&u32::try_from(content.len()).unwrap().to_le_bytes());
+    frame.extend_from_slice(content);
     frame
+}
+
+fn parcels(mails: Vec<Mail>) -> Frame {
+    let parcel = |mail| Parcel { view: 1, forwarded: false, mail };
+    Frame::Parcels { number: 1, parcels: mails.into_iter().map(parcel).collect() }
+}
+
+fn bytes_of(frame: &Frame) -> Vec<u8> {
+    encode(frame, VERSIONS.1).unwrap().to_vec()
+}
+
+fn post(bytes: usize) -> Mail {
+    let change = Change::Post(Bytes::from(vec![0; bytes]));
+    let by = UserId([0; 16]);
+    let submission = Submission { requester: None, by, cid: None, base: None, request_hash: [0; 16], change };
+    Mail::Conversation(ConversationId([0; 16]), ToConversation::Submit(submission))
 }
 
 proptest! {
     #[test]
-    fn the_body_is_what_bincode_writes(mails in vec(mail(), 0..6)) {
-        let frame = encode(&mails).unwrap();
-        let expected = bincode::encode_to_vec(&mails, bincode::config::standard()).unwrap();
-        prop_assert_eq!(&frame[HEADER_BYTES..], &expected[..]);
-        prop_assert_eq!(frame, frame_of(&expected));
+    fn the_content_is_what_bincode_writes(frame in frame()) {
+        let (kind, expected) = by_bincode(&frame);
+        prop_assert_eq!(bytes_of(&frame), frame_of(kind, &expected));
     }
 
     #[test]
-    fn what_is_sent_comes_back(mails in vec(mail(), 0..6)) {
-        prop_assert_eq!(decode(&encode(&mails).unwrap()).unwrap(), mails);
+    fn what_is_sent_comes_back(frame in frame()) {
+        prop_assert_eq!(decode(&bytes_of(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn parcels_are_as_long_as_they_say(parcels in vec(parcel(), 0..6), number in number()) {
+        let said: usize = parcels.iter().map(parcel_bytes).sum();
+        let taken = bytes_of(&Frame::Parcels { number, parcels }).len();
+        prop_assert!(taken >= said + HEADER_BYTES + 2 && taken - said <= PEER_FRAME_BYTES_MAX - PARCELS_BYTES_MAX);
     }
 
     #[test]
     fn arbitrary_bytes_are_refused_or_read(bytes in vec(any::<u8>(), 0..600)) {
         let _ = decode(&bytes);
-        let _ = decode(&frame_of(&bytes));
+        for kind in 0..6 {
+            let _ = decode(&frame_of(kind, &bytes));
+        }
     }
 
     #[test]
     fn a_frame_with_a_byte_changed_does_no_harm(
-        mails in vec(mail(), 1..4), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        frame in frame(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
     ) {
-        let mut frame = encode(&mails).unwrap();
-        let at = at.index(frame.len());
-        frame[at] = byte;
-        let _ = decode(&frame);
+        let mut bytes = bytes_of(&frame);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = decode(&bytes);
     }
 
     #[test]
-    fn half_a_frame_and_a_frame_and_a_half_are_refused(mails in vec(mail(), 1..4), cut in any::<prop::sample::Index>()) {
-        let frame = encode(&mails).unwrap();
-        prop_assert!(decode(&frame[..cut.index(frame.len())]).is_err());
-        let mut longer = frame;
+    fn half_a_frame_and_a_frame_and_a_half_are_refused(frame in frame(), cut in any::<prop::sample::Index>()) {
+        let bytes = bytes_of(&frame);
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+        let mut longer = bytes;
         longer.push(0);
-        prop_assert!(matches!(decode(&longer), Err(FrameError::Body(_))));
+        prop_assert!(matches!(decode(&longer), Err(FrameError::Content(_))));
+    }
+
+    #[test]
+    fn two_releases_use_the_highest_version_that_both_speak(a in (0..9_u16, 0..9_u16), b in (0..9_u16, 0..9_u16)) {
+        let both: Vec<u16> = (0..9).filter(|v| (a.0..=a.1).contains(v) && (b.0..=b.1).contains(v)).collect();
+        prop_assert_eq!(highest_common(a, b), both.last().copied());
+        prop_assert_eq!(highest_common(b, a), both.last().copied());
     }
 }
 
 #[test]
 fn a_length_that_the_bytes_do_not_bear_out_is_refused_and_does_not_abort() {
     for length in [[253, 255, 255, 255, 255, 255, 255, 255, 255], [253, 0, 0, 0, 0, 0, 0, 0, 16]] {
+        // the first number that each kind has, or the first length in a greeting
+        for kind in 1..=4 {
+            let _ = decode(&frame_of(kind, &length));
+        }
         // the batch itself, then the bytes of a post in it
-        assert!(matches!(decode(&frame_of(&length)), Err(FrameError::Body(_))), "{length:?}");
-        let post = Mail::Conversation(
-            ConversationId([0; 16]),
-            ToConversation::Submit(Submission {
-                requester: None,
-                by: UserId([0; 16]),
-                cid: None,
-                base: None,
-                request_hash: [0; 16],
-                change: Change::Post(Bytes::new()),
-            }),
-        );
-        let mut body = encode(&[post]).unwrap().split_off(HEADER_BYTES);
-        assert_eq!(body.pop(), Some(0), "the length of the post's bytes comes last");
-        body.extend_from_slice(&length);
-        assert!(matches!(decode(&frame_of(&body)), Err(FrameError::Body(_))), "{length:?}");
+        let batch = [&[1], &length[..]].concat();
+        assert!(matches!(decode(&frame_of(2, &batch)), Err(FrameError::Content(_))), "{length:?}");
+        let mut content = bytes_of(&parcels(vec![post(0)])).split_off(HEADER_BYTES);
+        assert_eq!(content.pop(), Some(0), "the length of the post's bytes comes last");
+        content.extend_from_slice(&length);
+        assert!(matches!(decode(&frame_of(2, &content)), Err(FrameError::Content(_))), "{length:?}");
     }
 }
 
 #[test]
 fn every_part_of_the_header_counts() {
-    let good = encode(&[]).unwrap();
-    assert_eq!(decode(&good), Ok(Vec::new()));
+    let good = bytes_of(&parcels(Vec::new()));
+    assert_eq!(decode(&good), Ok(parcels(Vec::new())));
     let with = |at: usize, byte: u8| {
         let mut frame = good.clone();
         frame[at] = byte;
@@ -309,34 +367,57 @@ fn every_part_of_the_header_counts() {
     assert_eq!(with(2, 2), FrameError::Version(2));
     assert_eq!(with(3, 1), FrameError::Version(257));
     assert_eq!(with(4, 0), FrameError::Kind(0));
+    assert_eq!(with(4, 5), FrameError::Kind(5));
+    assert!(matches!(with(4, 3), FrameError::Content(_)), "an ack has one number");
     assert_eq!(with(5, 9), FrameError::Short { bytes: good.len() });
-    assert!(matches!(with(5, 0), FrameError::Body(_)));
-    assert!(matches!(with(8, 255), FrameError::TooLarge { .. }));
+    assert!(matches!(with(5, 0), FrameError::Content(_)));
+    assert_eq!(with(8, 1), FrameError::TooLarge { parcels: 0, bytes: (16 << 20) + 2 });
+}
+
+#[test]
+fn only_a_version_that_this_release_speaks_is_written_and_a_greeting_is_always_readable() {
+    assert_eq!(encode(&Frame::Ack(1), VERSIONS.1 + 1), Err(FrameError::Version(VERSIONS.1 + 1)));
+    assert_eq!(encode(&Frame::Ack(1), VERSIONS.0 - 1), Err(FrameError::Version(VERSIONS.0 - 1)));
+    for version in VERSIONS.0..=VERSIONS.1 {
+        let ack = encode(&Frame::Ack(1), version).unwrap();
+        assert_eq!(u16::from_le_bytes([ack[2], ack[3]]), version);
+        let greeting = encode(&one_greeting(), version).unwrap();
+        assert_eq!(u16::from_le_bytes([greeting[2], greeting[3]]), 1, "before a version is agreed");
+    }
+    assert_eq!(common_version(VERSIONS), Some(VERSIONS.1));
+    assert_eq!(common_version((VERSIONS.1 + 1, VERSIONS.1 + 2)), None);
 }
 
 #[test]
 fn what_does_not_fit_into_a_frame_is_not_sent() {
-    let mail = |bytes: usize| {
-        Mail::Conversation(ConversationId([0; 16]), {
-            let change = Change::Post(Bytes::from(vec![0; bytes]));
-            let by = UserId([0; 16]);
-            ToConversation::Submit(Submission {
-                requester: None,
-                by,
-                cid: None,
-                base: None,
-                request_hash: [0; 16],
-                change,
-            })
-        })
-    };
-    assert!(encode(&[mail(PEER_FRAME_BYTES_MAX - 100)]).is_ok());
+    let encoded = |mails: Vec<Mail>| encode(&parcels(mails), VERSIONS.1);
+    assert!(encoded(vec![post(PEER_FRAME_BYTES_MAX - 100)]).is_ok());
     for bytes in [PEER_FRAME_BYTES_MAX, 4 << 20] {
-        assert!(matches!(encode(&[mail(bytes)]), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(encoded(vec![post(bytes)]), Err(FrameError::TooLarge { .. })));
     }
+    let Frame::Parcels { parcels: huge, .. } = parcels(vec![post(4 << 20)]) else { unreachable!() };
+    assert!(parcel_bytes(&huge[0]) > PARCELS_BYTES_MAX);
     let many = vec![Mail::Connections(ToConnections::Registered(ConnId(1))); PEER_MAILS_MAX + 1];
-    assert!(encode(&many[1..]).is_ok_and(|frame| decode(&frame).is_ok()));
-    assert!(matches!(encode(&many), Err(FrameError::TooLarge { .. })));
+    assert!(encoded(many[1..].to_vec()).is_ok_and(|frame| decode(&frame).is_ok()));
+    assert!(matches!(encoded(many), Err(FrameError::TooLarge { .. })));
+}
+
+#[test]
+fn more_parcels_than_a_frame_may_hold_are_refused_though_their_bytes_would_fit() {
+    // a later release's frames may be larger, not longer
+    let one = Parcel { view: 1, forwarded: false, mail: Mail::Connections(ToConnections::Registered(ConnId(1))) };
+    let content = bincode::encode_to_vec((1_u64, vec![one; PEER_MAILS_MAX + 1]), bincode::config::standard()).unwrap();
+    assert!(matches!(decode(&frame_of(2, &content)), Err(FrameError::TooLarge { .. })));
+}
+
+fn one_greeting() -> Frame {
+    Frame::Greeting(Greeting {
+        versions: (1, 2),
+        node: NodeId::try_from("n1".to_owned()).unwrap(),
+        incarnation: Incarnation([0x11; 16]),
+        equal: vec![("cluster.name".into(), "starling".into())],
+        alike: vec![("limits.members".into(), "1000".into())],
+    })
 }
 
 /// One of each, so that moving or renumbering a variant is noticed: nodes of two releases talk to each other.
@@ -401,7 +482,8 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         ("presence", Mail::Connections(ToConnections::Presence { states: vec![(user, away)], to: to.clone() })),
         ("registered", Mail::Connections(ToConnections::Registered(conn))),
         ("register again", Mail::Connections(ToConnections::RegisterAgain(slice))),
-        ("parted", Mail::Connections(ToConnections::Parted { user, to })),
+        ("parted", Mail::Connections(ToConnections::Parted { user, to: to.clone() })),
+        ("resync", Mail::Connections(ToConnections::Resync(to))),
         ("answer stored", answer(Outcome::Done(stored))),
         ("answer unchanged", answer(Outcome::Done(Done::Unchanged))),
         ("answer presence", answer(Outcome::Done(Done::Presence(vec![(user, away)])))),
@@ -409,18 +491,33 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
     ]
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn the_bytes_of_each_kind_of_mail_stay() {
     let line = |(name, mail): (&str, Mail)| {
-        let frame = encode(std::slice::from_ref(&mail)).unwrap();
-        let hex: String = frame[HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{name}: {hex}\n")
+        let frame = bytes_of(&parcels(vec![mail]));
+        // the number, the count, the view and whether it was sent on are the same everywhere
+        assert_eq!(frame[HEADER_BYTES..HEADER_BYTES + 4], [1, 1, 1, 0]);
+        format!("{name}: {}\n", hex(&frame[HEADER_BYTES + 4..]))
     };
     let lines: String = one_of_each().into_iter().map(line).collect();
     insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(lines) });
-    let frame = encode(&one_of_each().into_iter().map(|(_, mail)| mail).take(1).collect::<Vec<_>>()).unwrap();
-    assert_eq!(
-        frame[..HEADER_BYTES],
-        [b'S', b't', 1, 0, 1, u8::try_from(frame.len() - HEADER_BYTES).unwrap(), 0, 0, 0]
-    );
+}
+
+#[test]
+fn the_bytes_of_each_kind_of_frame_stay() {
+    let registered = Mail::Connections(ToConnections::Registered(ConnId(300)));
+    let parcel = Parcel { view: 300, forwarded: true, mail: registered };
+    let beat = Beat { view: 300, hears_you: true, store_ok: false, sent_us: 70_000, echo: Some((1, 2)) };
+    let each = [
+        ("greeting", one_greeting()),
+        ("parcels", Frame::Parcels { number: 7, parcels: vec![parcel] }),
+        ("ack", Frame::Ack(300)),
+        ("beat", Frame::Beat(beat)),
+    ];
+    let lines: String = each.iter().map(|(name, frame)| format!("{name}: {}\n", hex(&bytes_of(frame)))).collect();
+    insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(lines) });
 }

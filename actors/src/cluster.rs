@@ -2,3 +2,5 @@
 //! peers are handed in.
 
 pub mod link;
+pub mod placement;
+pub mod view;

@@ -5,6 +5,7 @@
 mod accounts;
 mod call;
 mod clocks;
+mod cluster;
 mod commitlog;
 mod connect;
 mod directory;
@@ -63,6 +64,7 @@ pub struct Cql {
     /// So many members a conversation may have; new ones are divided for it.
     members_max: usize,
     inventory: inventory::Statements,
+    cluster: cluster::Statements,
     /// One permit for each statement under way.
     in_flight: Semaphore,
     /// Statements turned away because too many were.
@@ -109,6 +111,7 @@ impl Cql {
             places: places::Places::default(),
             members_max: settings.members_max,
             inventory: inventory::Statements::prepare(&with).await?,
+            cluster: cluster::Statements::prepare(&with).await?,
             process: session.session_id(),
             servers: servers.clone(),
             in_flight: Semaphore::new(call::IN_FLIGHT_MAX),
@@ -134,8 +137,9 @@ pub(crate) async fn open(settings: &Settings, redis: &Arc<Redis>) -> Result<Stor
         tokens: redis.clone(),
         health: cql.clone(),
         token_health: redis.clone(),
-        inventory: cql,
+        inventory: cql.clone(),
         families: redis.clone(),
+        cluster: Some(cql),
     })
 }
 

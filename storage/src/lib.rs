@@ -52,6 +52,9 @@ pub struct Store {
     pub inventory: Arc<dyn inventory::Inventory>,
     /// Refresh families as they stand, for moving house.
     pub families: Arc<dyn inventory::Families>,
+    /// What nodes that share the store know of each other. `None` where one process owns the store, as it does a file of
+    /// SQLite: there is nobody else.
+    pub cluster: Option<Arc<dyn cluster::Cluster>>,
 }
 
 /// Where to remember.

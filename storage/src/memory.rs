@@ -3,6 +3,7 @@
 //! [`crate::log::Log::follow`]. With [`Memory::with_faults`] it also fails as one does.
 
 mod accounts;
+mod cluster;
 mod directory;
 pub mod faults;
 mod inventory;
@@ -31,6 +32,7 @@ struct Model {
     accounts: accounts::Records,
     tokens: tokens::Secrets,
     buckets: Buckets,
+    nodes: cluster::Nodes,
 }
 
 type Faults = Box<dyn FnMut(Operation) -> Option<Fault> + Send>;
@@ -72,7 +74,8 @@ impl Memory {
             health: memory.clone(),
             token_health: memory.clone(),
             inventory: memory.clone(),
-            families: memory,
+            families: memory.clone(),
+            cluster: Some(memory),
         }
     }
 

@@ -80,6 +80,7 @@ pub(crate) fn open(dir: &Path) -> Result<Store, OpenError> {
         token_health: sqlite.clone(),
         inventory: sqlite.clone(),
         families: sqlite,
+        cluster: None,
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) const SIDE_BY_SIDE: usize = 128;
 /// Users that one read names: ScyllaDB takes up to a hundred.
 const USERS_PER_READ: usize = 100;
 /// Rows that one batch writes.
-const ROWS_PER_BATCH: usize = 200;
+pub(super) const ROWS_PER_BATCH: usize = 200;
 
 const ROW: &str = "role, joined_seq, left_seq, read, delivered, read_post";
 const ENTER: &str = "role = ?, joined_seq = ?, read = ?, delivered = ?, read_post = ?";

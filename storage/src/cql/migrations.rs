@@ -16,7 +16,10 @@ use super::{
 use crate::OpenError;
 
 /// Every migration: its number is its place, from 1. Never change one that was released; add the next.
-const FILES: &[(&str, &str)] = &[("0001_start.cql", include_str!("../../schema/cql/0001_start.cql"))];
+const FILES: &[(&str, &str)] = &[
+    ("0001_start.cql", include_str!("../../schema/cql/0001_start.cql")),
+    ("0002_cluster.cql", include_str!("../../schema/cql/0002_cluster.cql")),
+];
 
 /// What must be there before the first file. Made by every node that finds it missing, always through the same server:
 /// Cassandra lets two servers each make a table of one name.

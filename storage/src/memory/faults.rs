@@ -27,6 +27,16 @@ pub enum Operation {
     WriteTokens,
     /// `Tokens::revoked` and `take`.
     ReadTokens,
+    /// `Cluster::change`.
+    ChangeView,
+    /// `Cluster::beat`.
+    Beat,
+    /// `Cluster::note`.
+    Note,
+    /// `Cluster::view`.
+    ReadView,
+    /// `Cluster::slots` and `noted`.
+    ReadNodes,
     /// `Health::ping`.
     Ping,
 }
@@ -36,8 +46,9 @@ impl Operation {
         match self {
             Operation::Create | Operation::Claim | Operation::Append | Operation::Follow | Operation::Mark => true,
             Operation::WriteAccounts | Operation::WriteTokens => true,
+            Operation::ChangeView | Operation::Beat | Operation::Note => true,
             Operation::ReadLog | Operation::ReadDirectory | Operation::ReadAccounts => false,
-            Operation::ReadTokens | Operation::Ping => false,
+            Operation::ReadTokens | Operation::ReadView | Operation::ReadNodes | Operation::Ping => false,
         }
     }
 }

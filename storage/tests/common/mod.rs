@@ -3,12 +3,17 @@
 
 pub mod ids;
 pub mod stores;
+pub mod views;
 
-use protocol::{ClientId, ConversationId, Epoch, Event, Incarnation, Kind, Role, Seq, SessionId, UserId};
+use protocol::{ClientId, ConversationId, Epoch, Event, Incarnation, Kind, NodeId, Role, Seq, SessionId, UserId};
 use storage::{
     Store,
     log::{Appended, Created},
 };
+use tokio::sync::Mutex;
+
+/// A keyspace has one view, and the tests of a process share one keyspace: who changes the view holds this.
+pub static VIEW: Mutex<()> = Mutex::const_new(());
 
 /// Runs a test on each store, under ids that no other test has: a server is shared by all of them.
 pub async fn each(test: impl AsyncFn(Store)) {
@@ -20,6 +25,13 @@ pub async fn each(test: impl AsyncFn(Store)) {
 /// As [`each`], on everything that keeps tokens.
 pub async fn each_of_tokens(test: impl AsyncFn(Store)) {
     for kind in stores::TOKENS {
+        run(kind, &test).await;
+    }
+}
+
+/// As [`each`], on everything that several nodes may share.
+pub async fn each_shared(test: impl AsyncFn(Store)) {
+    for kind in stores::SHARED {
         run(kind, &test).await;
     }
 }
@@ -46,6 +58,10 @@ pub fn session_id(n: u8) -> SessionId {
 
 pub fn incarnation(n: u8) -> Incarnation {
     Incarnation(ids::id(n))
+}
+
+pub fn node(n: u8) -> NodeId {
+    NodeId::try_from(ids::name(&format!("node {n} of test "))).unwrap()
 }
 
 pub fn cid(text: &str) -> ClientId {

@@ -18,6 +18,7 @@ pub enum Kind {
 }
 
 pub const HISTORIES: [Kind; 3] = [Kind::Memory, Kind::Sqlite, Kind::Cql];
+pub const SHARED: [Kind; 2] = [Kind::Memory, Kind::Cql];
 pub const TOKENS: [Kind; 3] = [Kind::Memory, Kind::Sqlite, Kind::Redis];
 
 /// Where a store is as long as it is used: dropped after it.
@@ -79,6 +80,7 @@ pub async fn on_cql(settings: &cql::Settings) -> Store {
         accounts: cql.clone(),
         sessions: cql.clone(),
         inventory: cql.clone(),
+        cluster: Some(cql.clone()),
         health: cql,
         ..Store::memory()
     }

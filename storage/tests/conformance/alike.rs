@@ -1,5 +1,6 @@
 //! Random calls, once on a store and once on the model: both must answer the same.
 
+mod cluster;
 mod history;
 mod tokens;
 

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod alike;
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod directory;

@@ -3,12 +3,21 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use protocol::{Millis, UserId, cluster::View};
 use storage::{
     OpenError,
+    accounts::Sessions,
+    cluster::Cluster,
     cql::{Cql, Replication, Settings, apply, plan},
 };
+use uuid::Uuid;
 
-use crate::keyspace::{operator, with_keyspace};
+use crate::{
+    common::views,
+    keyspace::{operator, with_keyspace},
+};
+
+const FILES: [&str; 2] = ["0001_start.cql", "0002_cluster.cql"];
 
 /// The one line of a refusal for good.
 fn refusal<T>(outcome: Result<T, OpenError>) -> String {
@@ -34,7 +43,7 @@ async fn ten_nodes_that_start_at_once_migrate_once() {
         let operator = operator().await;
         let count = format!("SELECT number FROM {}.schema_migrations WHERE name = 'schema'", settings.keyspace);
         let rows = operator.query_unpaged(count, ()).await.unwrap().into_rows_result().unwrap();
-        assert_eq!(rows.rows_num(), 1);
+        assert_eq!(rows.rows_num(), FILES.len());
         let locks = format!("SELECT holder FROM {}.schema_lock", settings.keyspace);
         let rows = operator.query_unpaged(locks, ()).await.unwrap().into_rows_result().unwrap();
         assert_eq!(rows.rows_num(), 0, "the lock was given back");
@@ -46,13 +55,38 @@ async fn ten_nodes_that_start_at_once_migrate_once() {
 async fn a_plan_says_what_there_is_to_do_and_does_nothing() {
     with_keyspace(async |settings| {
         let planned = plan(&settings).await.unwrap();
-        assert_eq!(planned.len(), 2, "{planned:?}");
         assert!(planned[0].starts_with(&format!("CREATE KEYSPACE IF NOT EXISTS {}", settings.keyspace)), "{planned:?}");
-        assert_eq!(planned[1], "0001_start.cql");
+        assert_eq!(planned[1..], FILES);
         assert_eq!(plan(&settings).await.unwrap(), planned);
-        assert_eq!(apply(&settings).await.unwrap(), ["0001_start.cql"]);
+        assert_eq!(apply(&settings).await.unwrap(), FILES);
         assert_eq!(plan(&settings).await.unwrap(), [""; 0]);
         assert_eq!(apply(&settings).await.unwrap(), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_keyspace_of_the_first_release_is_brought_up_with_what_is_in_it() {
+    with_keyspace(async |settings| {
+        apply(&settings).await.unwrap();
+        let operator = operator().await;
+        let keyspace = &settings.keyspace;
+        for undo in [
+            format!("DROP TABLE {keyspace}.cluster_view"),
+            format!("DROP TABLE {keyspace}.nodes"),
+            format!("DROP TABLE {keyspace}.activity"),
+            format!("DELETE FROM {keyspace}.schema_migrations WHERE name = 'schema' AND number = 2 IF EXISTS"),
+            format!("INSERT INTO {keyspace}.last_seen (user_id, at) VALUES ({}, 7)", Uuid::from_bytes([1; 16])),
+        ] {
+            operator.query_unpaged(undo, ()).await.unwrap();
+        }
+        assert_eq!(plan(&settings).await.unwrap(), FILES[1..]);
+        let nodes = join_all((0..3).map(|_| open(&settings))).await;
+        assert_eq!(plan(&settings).await.unwrap(), [""; 0]);
+        assert_eq!(nodes[0].last_seen(&[UserId([1; 16])]).await.unwrap(), [(UserId([1; 16]), Millis(7))]);
+        assert_eq!(nodes[0].view().await.unwrap(), View::default());
+        join_all((1..=3).zip(&nodes).map(|(n, node)| views::enter(&**node, [n]))).await;
+        views::assert_entered(&*nodes[0], &View::default(), 1..=3).await;
     })
     .await;
 }

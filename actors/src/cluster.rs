@@ -2,5 +2,9 @@
 //! peers are handed in.
 
 pub mod link;
+pub mod peer;
 pub mod placement;
 pub mod view;
+
+mod incoming;
+mod outgoing;

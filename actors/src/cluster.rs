@@ -4,6 +4,7 @@
 pub mod link;
 pub mod peer;
 pub mod placement;
+pub mod transport;
 pub mod view;
 
 mod incoming;

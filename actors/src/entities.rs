@@ -91,6 +91,8 @@ pub(crate) struct Mailed<E> {
     permit: Permit,
 }
 
+impl<E: Send + 'static> ractor::Message for Mailed<E> {}
+
 struct Slot<E: Entity> {
     /// Tells it from its predecessors under the same key.
     life: u64,
@@ -363,6 +365,8 @@ struct KindSupervisor<E: Entity> {
 
 /// A supervisor has no mail, only children.
 pub(crate) struct NoMail;
+
+impl ractor::Message for NoMail {}
 
 impl<E: Entity> Actor for KindSupervisor<E> {
     type Msg = NoMail;

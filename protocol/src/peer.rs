@@ -14,7 +14,7 @@ mod frame;
 
 pub use codec::{
     FrameError, HEADER_BYTES, MAGIC, PARCELS_BYTES_MAX, VERSIONS, common_version, content_length, decode, encode,
-    parcel_bytes,
+    is_beat, parcel_bytes,
 };
 pub use frame::{Beat, Frame, Greeting, Parcel};
 

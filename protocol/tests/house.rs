@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "metrics",
             "protocol",
             "ractor",
+            "ractor_cluster",
             "serde",
             "serde_json",
             "storage",

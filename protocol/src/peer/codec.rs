@@ -168,6 +168,12 @@ pub fn content_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> 
     Ok(bytes)
 }
 
+/// Whether a frame is a beat, which must not wait behind others; says nothing about what stands in it.
+#[must_use]
+pub fn is_beat(frame: &[u8]) -> bool {
+    frame.get(4) == Some(&kind::BEAT)
+}
+
 /// Reads exactly one frame.
 ///
 /// # Errors

@@ -24,9 +24,14 @@ pub enum Changed {
 /// See the module.
 #[async_trait]
 pub trait Cluster: Send + Sync {
-    /// The view as it stands; [`View::default`] if nobody has written one. A serial read: it sees every change that was
-    /// answered `Applied`, and those that somebody else has seen.
+    /// The view as it stands; [`View::default`] if nobody has written one. It sees every change that was answered
+    /// `Applied`, or shown as `Stale` or by [`Cluster::decided_view`], before it began. A change of unknown outcome it may
+    /// not see even where nobody can stop that any more. A plain read: many nodes may ask often.
     async fn view(&self) -> Result<View, Error>;
+
+    /// The view, after completing every change that has reached the servers: what to ask after an unknown outcome. Who
+    /// asks so stands in the way of others who do, so it is not for every second.
+    async fn decided_view(&self) -> Result<View, Error>;
 
     /// Puts `next` in place of the view whose revision is one less, if that one stands.
     ///
@@ -35,8 +40,8 @@ pub trait Cluster: Send + Sync {
     /// its first answer was lost and it has been changed since: look into the view before you change that.
     ///
     /// # Errors
-    /// [`Error::Unknown`]: it may be the view now, or later, until another one of its revision is. Read the view, or ask
-    /// for the same again. [`Error::Refused`]: it is not, and never will be.
+    /// [`Error::Unknown`]: it may be the view now, or later, until another one of its revision is. Read the decided view,
+    /// or ask for the same again. [`Error::Refused`]: it is not, and never will be.
     async fn change(&self, next: &View) -> Result<Changed, Error>;
 
     /// This run of the node lives in this slot. Said again or late it changes nothing: a slot never goes back.

@@ -10,7 +10,7 @@ use super::{
     Cql,
     call::half_done,
     members::{ROWS_PER_BATCH, conversation_id},
-    statements::statements,
+    statements::{Read, statements},
     values::{bigint, number, uuid},
 };
 use crate::{
@@ -21,8 +21,11 @@ use crate::{
 /// A keyspace is one cluster.
 const NAME: &str = "cluster";
 
+const VIEW: &str = "SELECT revision, content FROM ks.cluster_view WHERE name = ?";
+
 statements! {
-    Serial view = "SELECT revision, content FROM ks.cluster_view WHERE name = ?";
+    Read view = VIEW;
+    Serial view_for_good = VIEW;
     Conditional first = "INSERT INTO ks.cluster_view (name, revision, content) VALUES (?, ?, ?) IF NOT EXISTS";
     Conditional change = "UPDATE ks.cluster_view SET revision = ?, content = ? WHERE name = ? IF revision = ?";
     // A slot is its own stamp, so the last one stays.
@@ -35,7 +38,11 @@ statements! {
 #[async_trait]
 impl Cluster for Cql {
     async fn view(&self) -> Result<View, Error> {
-        self.reading(self.standing_view()).await
+        self.reading(self.read_view(&self.cluster.view)).await
+    }
+
+    async fn decided_view(&self) -> Result<View, Error> {
+        self.reading(self.read_view(&self.cluster.view_for_good.0)).await
     }
 
     async fn change(&self, next: &View) -> Result<Changed, Error> {
@@ -92,8 +99,8 @@ impl Cluster for Cql {
 }
 
 impl Cql {
-    async fn standing_view(&self) -> Result<View, Error> {
-        let row = self.row::<(i64, String)>(&self.cluster.view.0, (NAME,)).await?;
+    async fn read_view(&self, by: &Read) -> Result<View, Error> {
+        let row = self.row::<(i64, String)>(by, (NAME,)).await?;
         row.map_or_else(|| Ok(View::default()), parse)
     }
 
@@ -109,7 +116,7 @@ impl Cql {
             return Ok(Changed::Applied);
         }
         // Perhaps by one's own write, which a server completed before it looked: what stands there decides.
-        let standing = self.standing_view().await.map_err(half_done)?;
+        let standing = self.read_view(&self.cluster.view_for_good.0).await.map_err(half_done)?;
         Ok(if standing == *next { Changed::Applied } else { Changed::Stale(standing) })
     }
 }

@@ -29,6 +29,11 @@ impl Cluster for Memory {
         self.call(Operation::ReadView, |model| Ok(model.nodes.view.clone())).await
     }
 
+    /// Nothing is ever half decided here: what is applied later begins later.
+    async fn decided_view(&self) -> Result<View, Error> {
+        self.view().await
+    }
+
     async fn change(&self, next: &View) -> Result<Changed, Error> {
         let next = next.clone();
         self.call(Operation::ChangeView, move |model| {

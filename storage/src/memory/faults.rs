@@ -33,7 +33,7 @@ pub enum Operation {
     Beat,
     /// `Cluster::note`.
     Note,
-    /// `Cluster::view`.
+    /// `Cluster::view` and `decided_view`.
     ReadView,
     /// `Cluster::slots` and `noted`.
     ReadNodes,

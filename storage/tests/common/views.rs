@@ -57,7 +57,7 @@ pub async fn enter(cluster: &dyn Cluster, members: impl IntoIterator<Item = u8>)
 
 async fn look(cluster: &dyn Cluster) -> View {
     loop {
-        match cluster.view().await {
+        match cluster.decided_view().await {
             Err(Error::Refused(why)) => println!("once more: {why}"),
             view => return view.unwrap(),
         }

@@ -60,6 +60,7 @@ async fn of_racing_changes_exactly_one_is_applied_and_the_others_are_shown_it() 
             };
             let outcomes = join_all(next.iter().map(change)).await;
             view = cluster.view().await.unwrap();
+            assert_eq!(cluster.decided_view().await.unwrap(), view);
             for (next, outcome) in next.iter().zip(outcomes) {
                 let expected = if *next == view { Changed::Applied } else { Changed::Stale(view.clone()) };
                 assert_eq!(outcome, expected);

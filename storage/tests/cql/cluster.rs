@@ -64,7 +64,7 @@ async fn a_change_whose_answer_is_lost_is_unknown_and_seen_by_all() {
     let lost = far.far.change(&one).await;
     far.wire.cql_odds(FINE);
     assert!(matches!(lost, Err(Error::Unknown(_))), "{lost:?}");
-    assert_eq!(far.near.view().await.unwrap(), one);
+    assert_eq!(far.near.decided_view().await.unwrap(), one);
     assert_eq!(far.far.view().await.unwrap(), one);
     assert_eq!(far.far.change(&one).await.unwrap(), Changed::Applied, "asked again");
 }
@@ -76,7 +76,7 @@ async fn a_late_change_is_refused_once_another_has_taken_its_place() {
     let before = emptied(&*far.near).await;
     let (late, one) = (after(&before, &[2]), after(&before, &[1]));
     let overtake = async {
-        assert_eq!(far.near.view().await.unwrap(), before);
+        assert_eq!(far.near.decided_view().await.unwrap(), before);
         assert_eq!(far.near.change(&one).await.unwrap(), Changed::Applied);
     };
     far.under(Fault::Stalled, far.far.change(&late), overtake).await;
@@ -90,9 +90,9 @@ async fn a_late_change_that_nobody_has_overtaken_is_the_view_in_the_end() {
     let far = Far::connect().await;
     let before = emptied(&*far.near).await;
     let late = after(&before, &[2]);
-    let not_yet = async { assert_eq!(far.near.view().await.unwrap(), before) };
+    let not_yet = async { assert_eq!(far.near.decided_view().await.unwrap(), before) };
     far.under(Fault::Stalled, far.far.change(&late), not_yet).await;
-    assert_eq!(far.near.view().await.unwrap(), late);
+    assert_eq!(far.near.decided_view().await.unwrap(), late);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

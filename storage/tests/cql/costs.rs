@@ -10,7 +10,10 @@ use storage::{
 };
 
 use crate::{
-    common::{Log, events, ids, incarnation, stores, user},
+    common::{
+        Log, VIEW, conversation, events, ids, incarnation, node, stores, user,
+        views::{after, emptied},
+    },
     rig::{ALL, fill},
 };
 
@@ -34,6 +37,27 @@ impl Counted {
         call.await;
         self.wire.statements() - before
     }
+}
+
+#[tokio::test]
+async fn what_nodes_tell_each_other_costs_what_the_readme_says() {
+    let _view = VIEW.lock().await;
+    let counted = Counted::open().await;
+    let cluster = counted.store.cluster.clone().unwrap();
+    let view = after(&emptied(&*cluster).await, &[1]);
+    let change = async || cluster.change(&view).await.unwrap();
+    assert_eq!(counted.of(change()).await, 1, "change");
+    assert_eq!(counted.of(change()).await, 2, "change that is refused");
+    assert_eq!(counted.of(async { cluster.view().await.unwrap() }).await, 1, "view");
+    assert_eq!(counted.of(async { cluster.decided_view().await.unwrap() }).await, 1, "decided view");
+    assert_eq!(counted.of(async { cluster.beat(&node(1), incarnation(1), 1).await.unwrap() }).await, 1, "beat");
+    assert_eq!(counted.of(async { cluster.slots(&node(1)).await.unwrap() }).await, 1, "slots");
+    let conversations: Vec<_> = (0..=200).map(conversation).collect();
+    let note = async |n: usize| cluster.note(incarnation(1), 1, &conversations[..n]).await.unwrap();
+    for (n, statements) in [(0, 0), (1, 1), (200, 1), (201, 2)] {
+        assert_eq!(counted.of(note(n)).await, statements, "note of {n}");
+    }
+    assert_eq!(counted.of(async { cluster.noted(incarnation(1), 1).await.unwrap() }).await, 1, "notes of 201");
 }
 
 #[tokio::test]

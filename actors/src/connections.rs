@@ -7,9 +7,9 @@ use std::{
 };
 
 use protocol::{
-    ConnId, SessionId,
+    Code, ConnId, SessionId,
     close::CloseCode,
-    peer::{Done, Fanout, Outcome, Slice, ToConnections},
+    peer::{Done, Fanout, Outcome, ToConnections},
     push::{self, Bye, ListChange, ListChangeKind, PresenceStates, Sent, Typing},
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -36,8 +36,8 @@ struct Table {
 pub(crate) enum Later {
     /// Tell the session of this socket that its registration stands.
     Registered(ConnId),
-    /// Tell these sessions to register again.
-    RegisterAgain(Vec<ConnId>),
+    /// Tell the session of this socket that a request of it was not taken.
+    Moved(ConnId),
     /// Tell these sessions to look again whom they may watch.
     LookAgain(Vec<ConnId>),
 }
@@ -187,10 +187,6 @@ impl Connections {
                 self.each(&to, |o| o.with(|l| l.volatile(Volatile::Presence, None, &frame)));
             }
             ToConnections::Registered(conn) => return Some(Later::Registered(conn)),
-            ToConnections::RegisterAgain(slice) => {
-                let conns = self.select(|o| Slice::of(o.caller.user) == slice).iter().map(|o| o.conn).collect();
-                return Some(Later::RegisterAgain(conns));
-            }
             ToConnections::Parted { user, to } => {
                 let table = self.read();
                 let sockets = to.iter().filter_map(|conn| table.socket(*conn));
@@ -198,6 +194,12 @@ impl Connections {
                 return Some(Later::LookAgain(concerned.map(|outbound| outbound.conn).collect()));
             }
             ToConnections::Resync(to) => self.each(&to, |o| o.close(Bye::of(CloseCode::Slow))),
+            ToConnections::Answer(conn, tag, Outcome::Refused(refusal)) if refusal.code == Code::Moved => {
+                if self.socket(conn).is_some_and(|outbound| outbound.with(|line| line.moved(tag))) {
+                    return Some(Later::Moved(conn));
+                }
+                self.answer(conn, tag, Outcome::Refused(refusal), now);
+            }
             ToConnections::Answer(conn, tag, outcome) => self.answer(conn, tag, outcome, now),
         }
         None
@@ -245,7 +247,10 @@ impl Connections {
                     Outcome::Done(Done::Presence(states)) => {
                         push::ok(tag, PresenceStates { presence: states.into_iter().collect() })
                     }
-                    Outcome::Refused(refusal) => crate::refusals::refused(tag, &refusal.into(), conn),
+                    Outcome::Refused(refusal) => {
+                        let error = outbound.with(|line| line.refusal_of(tag, refusal.into()));
+                        crate::refusals::refused(tag, &error, conn)
+                    }
                 };
                 outbound.with(|line| line.answer(tag, frame, now));
             }

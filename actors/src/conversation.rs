@@ -7,15 +7,21 @@ pub(crate) mod recent;
 pub(crate) mod roster;
 pub(crate) mod state;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use protocol::{ConversationId, Incarnation};
+use protocol::{ConversationId, Incarnation, peer::Mail};
 use storage::{Store, log::Head};
 
 use self::{
     audience::Telling,
     roster::{Roster, Standing},
-    state::{Action, Answer, Input, Job, State},
+    state::{Action, Answer, Ground, Input, Job, State},
 };
 use crate::{
     entities::{Entity, Me, Now, Performed},
@@ -31,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) me: Incarnation,
     pub(crate) members_max: usize,
     pub(crate) router: Arc<Router>,
+    /// How many were born here.
+    pub(crate) lives: AtomicU64,
 }
 
 impl Entity for State {
@@ -42,7 +50,10 @@ impl Entity for State {
     type Context = Context;
 
     fn fresh(id: ConversationId, context: &Arc<Context>, restarted: bool) -> State {
-        State::new(id, context.me, context.members_max, restarted)
+        let names = context.lives.fetch_add(1, Ordering::Relaxed) << 32;
+        let ground =
+            Ground { me: context.me, names, members_max: context.members_max, places: context.router.places() };
+        State::new(id, ground, restarted)
     }
 
     fn tick() -> Input {
@@ -63,12 +74,24 @@ impl Entity for State {
                 });
                 Performed::Done
             }
-            Action::Tell(Telling::Mail(mail)) => {
-                context.router.send(mail);
+            Action::Tell(Telling::Channel(node, slice, mail)) => {
+                context.router.post(node, Mail::Presence(slice, mail));
                 Performed::Done
             }
             Action::Tell(Telling::Node(node, mail)) => {
-                context.router.send_to(node, mail);
+                context.router.post(node, Mail::Connections(mail));
+                Performed::Done
+            }
+            Action::Forward(node, mail) => {
+                context.router.forward(node, Mail::Conversation(me.key(), mail));
+                Performed::Done
+            }
+            Action::AskComplete(at) => {
+                context.router.ask_complete(at, me.key());
+                Performed::Done
+            }
+            Action::ReadView => {
+                context.router.read_view();
                 Performed::Done
             }
             Action::Flush => {

@@ -1,12 +1,14 @@
 //! Conversations as REST sees them: create, list, members, roles, messages, marks, presence. Writes go to the
 //! conversation's owner on the same path as frames; reads come from the store.
 
+mod asking;
+
 use std::{sync::Arc, time::Duration};
 
 use protocol::{
     Body, ClientId, Code, ConversationId, Error, Incarnation, Kind, Seq, UserId,
     limits::{MEMBERS_PER_CALL_MAX, REQUEST_DEADLINE_MS, TITLE_CHARS_MAX, WATCH_USERS_MAX},
-    peer::{Address, Change, Done, Mail, MarkRequest, Outcome, Requester, Submission, ToConversation},
+    peer::{Address, Change, Done, MarkRequest, Requester, Submission, ToConversation},
     push,
     request::Page,
     rest,
@@ -17,6 +19,7 @@ use storage::{
     log::{Lane, Range},
 };
 
+use self::asking::Asking;
 use crate::{
     Caller, World,
     connections::Connections,
@@ -320,11 +323,9 @@ impl Conversations {
     ) -> Result<Done, Error> {
         let (call, answer) = self.connections.add_call();
         let requester = Requester { at: Address { node: self.me, conn: call.conn }, tag: 0 };
-        self.router.send(Mail::Conversation(c, mail(Some(requester))));
-        match tokio::time::timeout(Duration::from_millis(REQUEST_DEADLINE_MS), answer).await {
-            Ok(Ok(Outcome::Done(done))) => Ok(done),
-            Ok(Ok(Outcome::Refused(refusal))) => Err(refusal.into()),
-            Ok(Err(_)) | Err(_) => Err(Error::new(Code::Timeout, "no answer in time; the same request is safe")),
-        }
+        let asking = Asking { router: &self.router, connections: &self.connections, c, mail: mail(Some(requester)) };
+        let timeout = || Error::new(Code::Timeout, "no answer in time; the same request is safe");
+        let deadline = Duration::from_millis(REQUEST_DEADLINE_MS);
+        tokio::time::timeout(deadline, asking.until_answered(call, answer)).await.unwrap_or_else(|_| Err(timeout()))
     }
 }

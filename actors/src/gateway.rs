@@ -14,7 +14,6 @@ use protocol::{
     Code, ConnId, Error,
     close::CloseCode,
     limits::{BAD_FRAMES_MAX, BAD_FRAMES_WINDOW_MS, REQUEST_DEADLINE_MS, STORE_DEADLINE_MS},
-    peer::{Address, Mail, Slice, ToPresence},
     push::{self, Bye, Welcome},
     request::{self, Bad, Incoming, Verb},
 };
@@ -287,9 +286,9 @@ impl Drop for Connection {
         let _ = self.sessions.tell_running(conn, Input::Gone);
         self.context.watch_users(&self.outbound, Vec::new());
         let caller = self.outbound.caller;
-        let at = Address { node: self.context.me, conn };
-        self.context.router.send(Mail::Presence(Slice::of(caller.user), ToPresence::Unregister(caller.user, at)));
+        // out of the table first: a registration that is just being made again finds that nobody is there any more
         self.context.connections.remove(conn);
+        self.context.router.unregister(caller.user, conn);
         let (store, wall) = (self.context.store.clone(), self.context.clock.wall());
         // outside a runtime the process is ending, and the row says what the last hello wrote
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{
-    ConnId, ConversationId,
-    peer::{Slice, ToConversation, ToPresence},
-};
+use protocol::{ConnId, ConversationId, peer::Slice};
 
 use crate::{
     conversation::state as conversation,
@@ -24,27 +21,35 @@ pub(crate) struct Kinds {
 }
 
 impl Mailboxes for Kinds {
-    fn ask(&self, c: ConversationId, mail: ToConversation) -> Result<(), NotAdmitted> {
-        self.conversations.admit(c, conversation::Input::Mail(mail))
+    fn ask(&self, c: ConversationId, input: conversation::Input) -> Result<(), NotAdmitted> {
+        self.conversations.admit(c, input)
     }
 
-    fn inform(&self, c: ConversationId, mail: ToConversation) {
-        let _ = self.conversations.tell_running(c, conversation::Input::Mail(mail));
+    fn inform(&self, c: ConversationId, input: conversation::Input) {
+        let _ = self.conversations.tell_running(c, input);
     }
 
-    fn presence(&self, slice: Slice, mail: ToPresence) -> Result<(), NotAdmitted> {
-        self.presence.tell(slice, presence::Input::Mail(mail))
+    fn channel(&self, slice: Slice, input: presence::Input) -> Result<(), NotAdmitted> {
+        self.presence.tell(slice, input)
     }
 
-    fn registered(&self, conn: ConnId) {
-        let _ = self.sessions.tell_running(conn, session::Input::Registered);
+    fn inform_channel(&self, slice: Slice, input: presence::Input) -> bool {
+        self.presence.tell_running(slice, input).is_ok()
     }
 
-    fn register_again(&self, conn: ConnId) {
-        let _ = self.sessions.tell_running(conn, session::Input::RegisterAgain);
+    fn session(&self, conn: ConnId, input: session::Input) {
+        let _ = self.sessions.tell_running(conn, input);
     }
 
-    fn look_again(&self, conn: ConnId) {
-        let _ = self.sessions.tell_running(conn, session::Input::LookAgain);
+    fn conversations(&self) -> Vec<ConversationId> {
+        self.conversations.keys()
+    }
+
+    fn channels(&self) -> Vec<Slice> {
+        self.presence.keys()
+    }
+
+    fn sessions(&self) -> Vec<ConnId> {
+        self.sessions.keys()
     }
 }

@@ -29,19 +29,19 @@ mod sync;
 mod tests;
 mod timers;
 
-use std::{sync::Arc, time::Duration};
-
-use protocol::{
-    close::CloseCode,
-    peer::{Slice, ToConnections, ToConversation},
-    push::Bye,
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
+
+use protocol::{close::CloseCode, push::Bye};
 use ractor::Actor;
 use tokio::time::Instant;
 
 pub use accounts::{Accounts, Caller};
 pub use conversations::Conversations;
 pub use gateway::{Connection, Flow, Gateway, Next, Outbound};
+pub use router::{Abroad, Router};
 pub use settings::Settings;
 pub use world::{Clock, Random, World};
 
@@ -49,7 +49,6 @@ use crate::{
     connections::Connections,
     entities::{Entities, Entity, NodeSupervisor},
     kinds::Kinds,
-    router::Router,
 };
 
 /// Everything a node decides with, started together.
@@ -60,6 +59,8 @@ pub struct Starling {
     pub conversations: Arc<Conversations>,
     /// What sockets do.
     pub gateway: Arc<Gateway>,
+    /// Where mail goes, and comes in from other nodes.
+    pub router: Arc<Router>,
     world: World,
     connections: Arc<Connections>,
     kinds: Kinds,
@@ -106,6 +107,7 @@ impl Starling {
 
         let (root, _) = Actor::spawn(None, NodeSupervisor, ()).await?;
         let root = root.get_cell();
+        let orphaning = router.clone();
         let conversations = Entities::start(
             &root,
             world.clock.clone(),
@@ -114,23 +116,23 @@ impl Starling {
                 me,
                 members_max: limits.members,
                 router: router.clone(),
+                lives: AtomicU64::new(1),
             }),
-            restart_after_pause,
+            move |entities, c, until| {
+                orphaning.orphaned(c);
+                restart_after_pause(entities, c, until);
+            },
         )
         .await?;
-        let (watching, asking) = (conversations.clone(), router.clone());
-        let refill = Box::new(move |slice: Slice| {
-            asking.send_to(me, ToConnections::RegisterAgain(slice));
-            for c in watching.keys() {
-                let again = conversation::state::Input::Mail(ToConversation::WatchAgain(slice));
-                let _ = watching.tell_running(c, again);
-            }
-        });
+        let crashing = router.clone();
         let presence = Entities::start(
             &root,
             world.clock.clone(),
-            Arc::new(presence::Context { router: router.clone(), refill }),
-            restart_after_pause,
+            Arc::new(presence::Context { me, router: router.clone() }),
+            move |entities, slice, until| {
+                crashing.crashed();
+                restart_after_pause(entities, slice, until);
+            },
         )
         .await?;
         let context = Arc::new(session::Context {
@@ -152,11 +154,12 @@ impl Starling {
         .await?;
         let kinds = Kinds { conversations, presence, sessions: sessions.clone() };
         router.open(kinds.clone());
-        let service = Conversations::new(world.clone(), me, limits.text_chars, router, connections.clone());
+        let service = Conversations::new(world.clone(), me, limits.text_chars, router.clone(), connections.clone());
         Ok(Starling {
             accounts,
             conversations: Arc::new(service),
             gateway: Arc::new(Gateway::new(context, sessions, settings.node)),
+            router,
             world,
             connections,
             kinds,

@@ -1,5 +1,6 @@
 //! One presence channel: a slice of the users. Knows which of them are connected where and how they appear, and tells
-//! the conversations and sockets that watch them. The rules are pure; the shell carries mail.
+//! the conversations and sockets that watch them. Only on the node that the view calls its place. The rules are pure; the
+//! shell carries mail.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,14 +9,18 @@ use std::{
 };
 
 use protocol::{
-    ConversationId, Millis, UserId,
-    peer::{Address, Done, Mail, Outcome, Slice, ToConnections, ToConversation, ToPresence},
+    Code, ConversationId, Error, Incarnation, Millis, UserId,
+    peer::{Address, Done, Mail, Outcome, Requester, Slice, ToConnections, ToConversation, ToPresence, WatchId},
     push::PresenceState,
     request::Presence,
 };
 use tokio::time::Instant;
 
 use crate::{
+    cluster::{
+        places::Places,
+        tally::{Mark, Tally},
+    },
     entities::{Entity, Me, Now, Performed},
     router::Router,
 };
@@ -26,26 +31,56 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What it is told.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Mail(ToPresence),
+    /// From a node that went by this version of the view.
+    Mail {
+        from: Incarnation,
+        view: u64,
+        mail: ToPresence,
+    },
+    /// A new view.
+    Placed(Arc<Places>),
+    /// What is registered and watched from there counts no more: the link was reset, or the digests differ.
+    Forget(Incarnation),
+    /// There was no room for what this watch was to be told.
+    NoRoom(ConversationId, Incarnation, WatchId),
+    /// How much is registered and watched from there?
+    Count {
+        from: Incarnation,
+        round: u64,
+    },
     Tick,
 }
 
 /// What it wants done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
-    Conversation(ConversationId, ToConversation),
-    Connections(protocol::Incarnation, ToConnections),
+    /// To the node that watches, wherever the conversation is placed meanwhile.
+    Conversation(Incarnation, ConversationId, ToConversation),
+    /// The same, with what only the node knows: whether all members say that nobody waits to be registered here again.
+    Watched(Watcher, Slice, WatchId, Vec<(UserId, Address)>),
+    Connections(Incarnation, ToConnections),
+    /// The answer to [`Input::Count`].
+    Counted {
+        from: Incarnation,
+        round: u64,
+        tally: Tally,
+    },
+    /// Somebody goes by a later view.
+    ReadView,
     /// Its predecessor crashed and took the registrations and watches with it: everybody makes them again.
     Refill(Slice),
     WakeAt(Instant),
     StopIfIdle,
 }
 
+/// A conversation as one node runs it: while it moves, two nodes may.
+pub(crate) type Watcher = (ConversationId, Incarnation);
+
 #[derive(Debug, Default)]
 struct Entry {
     devices: Vec<(Address, Presence)>,
     last_seen: Option<Millis>,
-    conversations: Vec<ConversationId>,
+    conversations: Vec<Watcher>,
     watchers: Vec<Address>,
 }
 
@@ -53,8 +88,10 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct State {
     slice: Slice,
+    me: Incarnation,
+    places: Arc<Places>,
     users: HashMap<UserId, Entry>,
-    by_conversation: HashMap<ConversationId, Vec<UserId>>,
+    watches: HashMap<Watcher, (WatchId, Vec<UserId>)>,
     by_watcher: HashMap<Address, Vec<UserId>>,
     restarted: bool,
     woken_at: Option<Instant>,
@@ -77,11 +114,13 @@ impl Entry {
 }
 
 impl State {
-    pub(crate) fn new(slice: Slice, restarted: bool) -> State {
+    pub(crate) fn new(slice: Slice, me: Incarnation, places: Arc<Places>, restarted: bool) -> State {
         State {
             slice,
+            me,
+            places,
             users: HashMap::new(),
-            by_conversation: HashMap::new(),
+            watches: HashMap::new(),
             by_watcher: HashMap::new(),
             restarted,
             woken_at: None,
@@ -95,7 +134,14 @@ impl State {
             out.push(Action::Refill(self.slice));
         }
         match input {
-            Input::Mail(mail) => self.mail(mail, now, &mut out),
+            Input::Mail { from, mail, .. } if self.is_here() => self.mail(from, mail, now, &mut out),
+            Input::Mail { view, mail, .. } => self.misplaced(view, mail, &mut out),
+            Input::Placed(places) => self.placed(places),
+            Input::Forget(node) => self.forget(node, now, &mut out),
+            Input::NoRoom(c, by, watch) => {
+                self.unwatch((c, by), watch);
+            }
+            Input::Count { from, round } => out.push(Action::Counted { from, round, tally: self.tally(from) }),
             Input::Tick => self.woken_at = None,
         }
         if self.users.is_empty() {
@@ -110,7 +156,58 @@ impl State {
         out
     }
 
-    fn mail(&mut self, mail: ToPresence, now: Now, out: &mut Vec<Action>) {
+    fn is_here(&self) -> bool {
+        self.places.channel(self.slice) == Some(self.me)
+    }
+
+    /// Mail for the channel that this is no longer, or not yet. Who registers or watches does so again by a later view.
+    fn misplaced(&self, view: u64, mail: ToPresence, out: &mut Vec<Action>) {
+        if view > self.places.version() {
+            out.push(Action::ReadView);
+        }
+        if let ToPresence::Query(requester, _) = mail {
+            let error = Error::new(Code::Moved, "another node keeps this presence channel now");
+            out.push(answer(requester, Outcome::Refused(error.into())));
+        }
+    }
+
+    /// A channel that lives elsewhere now has nothing to say here.
+    fn placed(&mut self, places: Arc<Places>) {
+        self.places = places;
+        if !self.is_here() {
+            *self = State::new(self.slice, self.me, self.places.clone(), false);
+        }
+    }
+
+    /// Nothing from there is registered or watched any more. Whoever of it is still there says so again.
+    fn forget(&mut self, node: Incarnation, now: Now, out: &mut Vec<Action>) {
+        let watches: Vec<(Watcher, WatchId)> =
+            self.watches.iter().filter(|((_, by), _)| *by == node).map(|(key, watch)| (*key, watch.0)).collect();
+        for (watcher, watch) in watches {
+            self.unwatch(watcher, watch);
+        }
+        let watchers: Vec<Address> = self.by_watcher.keys().filter(|at| at.node == node).copied().collect();
+        watchers.into_iter().for_each(|at| self.watch_users(at, Vec::new(), out));
+        let of = |(user, entry): (&UserId, &Entry)| {
+            let there = entry.devices.iter().filter(|(at, _)| at.node == node);
+            there.map(|(at, _)| (*user, *at)).collect::<Vec<_>>()
+        };
+        let devices: Vec<(UserId, Address)> = self.users.iter().flat_map(of).collect();
+        devices.into_iter().for_each(|(user, at)| self.unregister(user, at, now, out));
+    }
+
+    fn tally(&self, from: Incarnation) -> Tally {
+        let mut tally = Tally::default();
+        for (user, entry) in &self.users {
+            let there = entry.devices.iter().filter(|(at, _)| at.node == from);
+            there.for_each(|(at, _)| tally.add(Mark::registration(*user, at.conn)));
+        }
+        let there = self.watches.iter().filter(|((_, by), _)| *by == from);
+        there.for_each(|((c, _), (watch, _))| tally.add(Mark::watch(*c, self.slice, *watch)));
+        tally
+    }
+
+    fn mail(&mut self, from: Incarnation, mail: ToPresence, now: Now, out: &mut Vec<Action>) {
         match mail {
             ToPresence::Register(user, at, state) => {
                 let entry = self.users.entry(user).or_default();
@@ -119,25 +216,15 @@ impl State {
                     Some(device) => device.1 = state,
                     None => {
                         entry.devices.push((at, state));
-                        let told = entry.conversations.iter();
-                        out.extend(told.map(|c| Action::Conversation(*c, ToConversation::Attached(user, at))));
+                        let told = entry.conversations.clone();
+                        let attached = |watch| ToConversation::Attached { watch, user, at };
+                        self.tell(told, attached, out);
                     }
                 }
                 out.push(Action::Connections(at.node, ToConnections::Registered(at.conn)));
                 self.appeared(user, before, out);
             }
-            ToPresence::Unregister(user, at) => {
-                let Some(entry) = self.users.get_mut(&user) else { return };
-                let (before, devices) = (entry.appearance(), entry.devices.len());
-                entry.devices.retain(|(address, _)| *address != at);
-                if entry.devices.len() < devices {
-                    entry.last_seen = Some(now.wall);
-                    let told = entry.conversations.iter();
-                    out.extend(told.map(|c| Action::Conversation(*c, ToConversation::Detached(user, at))));
-                }
-                self.appeared(user, before, out);
-                self.drop_unused(&[user]);
-            }
+            ToPresence::Unregister(user, at) => self.unregister(user, at, now, out),
             ToPresence::Appear(user, at, state) => {
                 let Some(entry) = self.users.get_mut(&user) else { return };
                 let before = entry.appearance();
@@ -146,47 +233,82 @@ impl State {
                 }
                 self.appeared(user, before, out);
             }
-            ToPresence::WatchMembers { conversation, users } => self.watch_members(conversation, users, out),
-            ToPresence::Unwatch(conversation) => {
-                let users = self.by_conversation.remove(&conversation).unwrap_or_default();
-                for user in &users {
-                    if let Some(entry) = self.users.get_mut(user) {
-                        entry.conversations.retain(|c| *c != conversation);
-                    }
-                }
-                self.drop_unused(&users);
+            ToPresence::WatchMembers { conversation, watch, users } => {
+                self.watch_members((conversation, from), watch, users, out);
+            }
+            ToPresence::Unwatch(c, watch) => {
+                let slice = self.slice;
+                let told = if self.unwatch((c, from), watch) {
+                    ToConversation::Unwatched { slice, watch }
+                } else {
+                    ToConversation::Dropped { slice, watch }
+                };
+                out.push(Action::Conversation(from, c, told));
             }
             ToPresence::WatchUsers { at, users } => self.watch_users(at, users, out),
             ToPresence::Query(requester, users) => {
                 let states = users.into_iter().map(|user| (user, self.state_of(user))).collect();
-                let answer = Outcome::Done(Done::Presence(states));
-                out.push(Action::Connections(
-                    requester.at.node,
-                    ToConnections::Answer(requester.at.conn, requester.tag, answer),
-                ));
+                out.push(answer(requester, Outcome::Done(Done::Presence(states))));
             }
         }
     }
 
-    fn watch_members(&mut self, conversation: ConversationId, users: Vec<UserId>, out: &mut Vec<Action>) {
+    fn unregister(&mut self, user: UserId, at: Address, now: Now, out: &mut Vec<Action>) {
+        let Some(entry) = self.users.get_mut(&user) else { return };
+        let (before, devices) = (entry.appearance(), entry.devices.len());
+        entry.devices.retain(|(address, _)| *address != at);
+        if entry.devices.len() < devices {
+            entry.last_seen = Some(now.wall);
+            let told = entry.conversations.clone();
+            self.tell(told, |watch| ToConversation::Detached { watch, user, at }, out);
+        }
+        self.appeared(user, before, out);
+        self.drop_unused(&[user]);
+    }
+
+    /// Tells conversations something, each by the name of its watch.
+    fn tell(&self, whom: Vec<Watcher>, what: impl Fn(WatchId) -> ToConversation, out: &mut Vec<Action>) {
+        for (c, by) in whom {
+            if let Some((watch, _)) = self.watches.get(&(c, by)) {
+                out.push(Action::Conversation(by, c, what(*watch)));
+            }
+        }
+    }
+
+    /// False if there is no such watch.
+    fn unwatch(&mut self, watcher: Watcher, watch: WatchId) -> bool {
+        if self.watches.get(&watcher).is_none_or(|(current, _)| *current != watch) {
+            return false;
+        }
+        let (_, users) = self.watches.remove(&watcher).unwrap_or((watch, Vec::new()));
+        for user in &users {
+            if let Some(entry) = self.users.get_mut(user) {
+                entry.conversations.retain(|other| *other != watcher);
+            }
+        }
+        self.drop_unused(&users);
+        true
+    }
+
+    fn watch_members(&mut self, watcher: Watcher, watch: WatchId, users: Vec<UserId>, out: &mut Vec<Action>) {
         let wanted: HashSet<UserId> = users.iter().copied().collect();
-        let before = self.by_conversation.insert(conversation, users.clone()).unwrap_or_default();
+        let before = self.watches.insert(watcher, (watch, users.clone())).map(|(_, users)| users).unwrap_or_default();
         let gone: Vec<UserId> = before.iter().filter(|user| !wanted.contains(user)).copied().collect();
         for user in &gone {
             if let Some(entry) = self.users.get_mut(user) {
-                entry.conversations.retain(|c| *c != conversation);
+                entry.conversations.retain(|other| *other != watcher);
             }
         }
         let known: HashSet<UserId> = before.into_iter().collect();
         for user in users.iter().filter(|user| !known.contains(user)) {
-            self.users.entry(*user).or_default().conversations.push(conversation);
+            self.users.entry(*user).or_default().conversations.push(watcher);
         }
         let mut devices = Vec::new();
         for user in &users {
             let entry = self.users.get(user).into_iter().flat_map(|entry| &entry.devices);
             devices.extend(entry.map(|(at, _)| (*user, *at)));
         }
-        out.push(Action::Conversation(conversation, ToConversation::Watched { slice: self.slice, devices }));
+        out.push(Action::Watched(watcher, self.slice, watch, devices));
         self.drop_unused(&gone);
     }
 
@@ -235,11 +357,15 @@ impl State {
     }
 }
 
+fn answer(requester: Requester, outcome: Outcome) -> Action {
+    let Requester { at, tag } = requester;
+    Action::Connections(at.node, ToConnections::Answer(at.conn, tag, outcome))
+}
+
 /// What a channel needs of its node.
 pub(crate) struct Context {
+    pub(crate) me: Incarnation,
     pub(crate) router: Arc<Router>,
-    /// Tells every running conversation that a channel has forgotten its watches.
-    pub(crate) refill: Box<dyn Fn(Slice) + Send + Sync>,
 }
 
 impl Entity for State {
@@ -250,8 +376,8 @@ impl Entity for State {
     type Action = Action;
     type Context = Context;
 
-    fn fresh(slice: Slice, _: &Arc<Context>, restarted: bool) -> State {
-        State::new(slice, restarted)
+    fn fresh(slice: Slice, context: &Arc<Context>, restarted: bool) -> State {
+        State::new(slice, context.me, context.router.places(), restarted)
     }
 
     fn tick() -> Input {
@@ -264,12 +390,22 @@ impl Entity for State {
 
     fn perform(action: Action, _: &Me<State>, context: &Arc<Context>) -> Performed {
         match action {
-            Action::Conversation(c, mail) => context.router.send(Mail::Conversation(c, mail)),
-            Action::Connections(node, mail) => context.router.send_to(node, mail),
-            Action::Refill(slice) => (context.refill)(slice),
+            Action::Conversation(by, c, mail) => context.router.post(by, Mail::Conversation(c, mail)),
+            Action::Watched((c, by), slice, watch, devices) => {
+                let complete = context.router.is_complete();
+                let watched = ToConversation::Watched { slice, watch, devices, complete };
+                context.router.post(by, Mail::Conversation(c, watched));
+            }
+            Action::Connections(node, mail) => context.router.post(node, Mail::Connections(mail)),
+            Action::Counted { from, round, tally } => context.router.counted(from, round, tally),
+            Action::ReadView => context.router.read_view(),
+            Action::Refill(slice) => context.router.refill(slice),
             Action::WakeAt(at) => return Performed::WakeAt(at),
             Action::StopIfIdle => return Performed::StopIfIdle,
         }
         Performed::Done
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,9 @@ pub(crate) async fn states(
     for (slice, users) in slices {
         let (call, answer) = connections.add_call();
         let requester = Requester { at: Address { node: me, conn: call.conn }, tag: 0 };
-        router.send(Mail::Presence(slice, ToPresence::Query(requester, users)));
+        if let Some(to) = router.places().channel(slice) {
+            router.post(to, Mail::Presence(slice, ToPresence::Query(requester, users)));
+        }
         asked.push((call, answer));
     }
     for (_call, answer) in asked {

@@ -1,9 +1,10 @@
-//! Where mail goes: to the entity or the sockets it is addressed to. On one node everything is local; links to peers
-//! join here, and nothing that sends or receives mail will notice.
+//! Where mail goes: to the entity or the sockets it is addressed to, on the node where they are. Mail for this node is
+//! handed over here; mail for another goes [`Abroad`], and comes in there as a [`Parcel`]. What of it registers and
+//! watches is noted on the way, in the same order (`cluster::told`).
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -11,53 +12,210 @@ use std::{
 
 use protocol::{
     Code, ConnId, ConversationId, Error, Incarnation,
-    peer::{Mail, Outcome, Requester, Slice, ToConnections, ToConversation, ToPresence},
+    peer::{
+        Address, Digest, Mail, Outcome, Parcel, Requester, Slice, ToConnections, ToConversation, ToNode, ToPresence,
+        WatchId,
+    },
 };
+use tokio::sync::watch;
 
 use crate::{
+    cluster::{
+        places::Places,
+        tally::Tally,
+        told::{Compared, Told},
+    },
     connections::{Connections, Later},
+    conversation::state as conversation,
     entities::NotAdmitted,
     meters::METERS,
+    presence,
+    session::state as session,
     world::Clock,
 };
 
 /// Where the entities of this node take their mail. The entities send through the router, so it cannot name them.
 pub(crate) trait Mailboxes: Send + Sync {
     /// From a client: starts the conversation if need be, within its mailbox's bound.
-    fn ask(&self, c: ConversationId, mail: ToConversation) -> Result<(), NotAdmitted>;
+    fn ask(&self, c: ConversationId, input: conversation::Input) -> Result<(), NotAdmitted>;
 
-    /// About devices: only to a conversation that runs, another asks when it starts.
-    fn inform(&self, c: ConversationId, mail: ToConversation);
+    /// Only to a conversation that runs, another asks when it starts.
+    fn inform(&self, c: ConversationId, input: conversation::Input);
 
     /// Starts the channel if need be.
-    fn presence(&self, slice: Slice, mail: ToPresence) -> Result<(), NotAdmitted>;
+    fn channel(&self, slice: Slice, input: presence::Input) -> Result<(), NotAdmitted>;
 
-    /// The registration of this socket stands.
-    fn registered(&self, conn: ConnId);
+    /// Only to a channel that runs; false if it does not.
+    fn inform_channel(&self, slice: Slice, input: presence::Input) -> bool;
 
-    /// This socket's registration and watches are to be made again.
-    fn register_again(&self, conn: ConnId);
+    /// To the session of a socket.
+    fn session(&self, conn: ConnId, input: session::Input);
 
-    /// Whom this socket may watch may have changed.
-    fn look_again(&self, conn: ConnId);
+    /// Conversations that run.
+    fn conversations(&self) -> Vec<ConversationId>;
+
+    /// Channels that run.
+    fn channels(&self) -> Vec<Slice>;
+
+    /// Sessions that run.
+    fn sessions(&self) -> Vec<ConnId>;
+}
+
+/// The way to other nodes.
+pub trait Abroad: Send + Sync {
+    /// Takes a parcel for a peer, behind those it took before. What becomes of it without room or link comes back
+    /// ([`Router::hand_back`], [`Router::forget_watch`]) or is said again ([`Router::lost`]); never from within this call.
+    fn send(&self, to: Incarnation, parcel: Parcel);
+
+    /// The view is to be read: somebody goes by a later one.
+    fn read_view(&self);
+}
+
+/// What who waits for an answer wants to know meanwhile.
+#[derive(Clone)]
+pub(crate) struct News {
+    pub(crate) places: Arc<Places>,
+    /// How many links to peers were lost so far.
+    pub(crate) losses: u64,
 }
 
 /// How long events for many sockets are gathered while more are being stored: less than one write to all of them takes.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// See the module.
-pub(crate) struct Router {
+pub struct Router {
     me: Incarnation,
     clock: Arc<dyn Clock>,
     connections: Arc<Connections>,
     mailboxes: OnceLock<Box<dyn Mailboxes>>,
+    abroad: OnceLock<Box<dyn Abroad>>,
+    news: watch::Sender<News>,
+    told: Mutex<Told>,
     /// A flush is due within [`GATHER`].
     flushing: Arc<AtomicBool>,
 }
 
+/// What a cluster tells a node.
+impl Router {
+    /// Opens the way to other nodes, once.
+    pub fn go_abroad(&self, abroad: impl Abroad + 'static) {
+        let _ = self.abroad.set(Box::new(abroad));
+    }
+
+    /// Parcels came from a peer, in order.
+    pub fn receive_all(&self, from: Incarnation, parcels: impl IntoIterator<Item = Parcel>) {
+        parcels.into_iter().for_each(|parcel| self.receive(from, parcel));
+        self.flush();
+    }
+
+    fn receive(&self, from: Incarnation, parcel: Parcel) {
+        let Parcel { view, forwarded, mail } = parcel;
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        match mail {
+            Mail::Conversation(c, mail) => match mail {
+                ToConversation::Submit(_) | ToConversation::Mark(_) | ToConversation::Typing { .. } => {
+                    self.ask(c, view, forwarded, mail);
+                }
+                about_devices => mailboxes.inform(c, conversation::Input::Mail(about_devices)),
+            },
+            Mail::Presence(slice, mail) => {
+                let requester = if let ToPresence::Query(requester, _) = &mail { Some(*requester) } else { None };
+                if let Err(why) = mailboxes.channel(slice, presence::Input::Mail { from, view, mail }) {
+                    self.not_admitted(requester, why);
+                }
+            }
+            Mail::Connections(mail) => self.deliver(from, mail),
+            Mail::Node(ToNode::Digest(claim)) => {
+                if view > self.places().version() {
+                    self.read_view();
+                }
+                self.compare(&mut self.told(), from, view, claim);
+                self.compared(from);
+            }
+            Mail::Node(ToNode::Rebuild) => self.forgotten(from, None),
+            Mail::Node(ToNode::Refill(slice)) => self.forgotten(from, Some(slice)),
+        }
+    }
+
+    /// A new view: whoever is concerned is told where things are now.
+    pub fn install(&self, places: &Arc<Places>) {
+        self.news.send_modify(|news| news.places = places.clone());
+        self.told().moved(places.clone());
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        for slice in mailboxes.channels() {
+            mailboxes.inform_channel(slice, presence::Input::Placed(places.clone()));
+        }
+        for conn in mailboxes.sessions() {
+            mailboxes.session(conn, session::Input::Placed(places.clone()));
+        }
+        for c in mailboxes.conversations() {
+            mailboxes.inform(c, conversation::Input::Placed(places.clone()));
+        }
+    }
+
+    /// The link to a peer was reset: what was told through it may not have arrived.
+    pub fn lost(&self, peer: Incarnation) {
+        self.forget(peer);
+        self.forgotten(peer, None);
+        self.news.send_modify(|news| news.losses += 1);
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        for conn in mailboxes.sessions() {
+            mailboxes.session(conn, session::Input::Lost(peer));
+        }
+    }
+
+    /// A request was not sent, or its link broke. A session of this node sends its own again when it hears of that
+    /// ([`Router::lost`]); others are answered, so that theirs does.
+    pub fn hand_back(&self, parcel: Parcel, sent: bool) {
+        let requester = requester_of(&parcel.mail).filter(|requester| requester.at.node != self.me);
+        let error = if sent {
+            Error::new(Code::Timeout, "its outcome is open; the same cid is safe").after_ms(500)
+        } else {
+            Error::new(Code::Moved, "the owner of this conversation could not be reached")
+        };
+        self.refuse(requester, error);
+    }
+
+    /// There was no room to tell a conversation, on that node, of a device: its watch counts no more.
+    pub fn forget_watch(&self, by: Incarnation, c: ConversationId, slice: Slice, watch: WatchId) {
+        if let Some(mailboxes) = self.mailboxes.get() {
+            mailboxes.inform_channel(slice, presence::Input::NoRoom(c, by, watch));
+        }
+    }
+
+    /// Answers who asked, wherever that is.
+    pub fn answer(&self, requester: Requester, outcome: Outcome) {
+        let Requester { at, tag } = requester;
+        self.post(at.node, Mail::Connections(ToConnections::Answer(at.conn, tag, outcome)));
+    }
+
+    /// Tells every member, this node included, what it should have of this one: twice a second.
+    pub fn compare_all(&self) {
+        let places = self.places();
+        if places.is_alone() {
+            return;
+        }
+        for member in &places.members {
+            let mut told = self.told();
+            let digest = told.digest(*member);
+            if *member == self.me {
+                self.compare(&mut told, self.me, places.version(), digest);
+            } else if let Some(abroad) = self.abroad.get() {
+                let mail = Mail::Node(ToNode::Digest(digest));
+                abroad.send(*member, Parcel { view: places.version(), forwarded: false, mail });
+            }
+        }
+        self.compared(self.me);
+    }
+}
+
 impl Router {
     pub(crate) fn new(me: Incarnation, clock: Arc<dyn Clock>, connections: Arc<Connections>) -> Router {
-        Router { me, clock, connections, mailboxes: OnceLock::new(), flushing: Arc::default() }
+        let places = Places::alone(me);
+        let told = Mutex::new(Told::new(places.clone()));
+        let (news, _) = watch::channel(News { places, losses: 0 });
+        let (mailboxes, abroad) = (OnceLock::new(), OnceLock::new());
+        Router { me, clock, connections, mailboxes, abroad, news, told, flushing: Arc::default() }
     }
 
     /// Opens for mail, once.
@@ -65,50 +223,89 @@ impl Router {
         let _ = self.mailboxes.set(Box::new(mailboxes));
     }
 
-    /// Takes mail to the entity it is for. Who asked for something that cannot be taken is answered at once.
-    pub(crate) fn send(&self, mail: Mail) {
-        let Some(mailboxes) = self.mailboxes.get() else { return };
-        match mail {
-            Mail::Conversation(c, mail) => match mail {
-                ToConversation::Submit(_) | ToConversation::Mark(_) | ToConversation::Typing { .. } => {
-                    let requester = match &mail {
-                        ToConversation::Submit(submission) => submission.requester,
-                        ToConversation::Mark(mark) => mark.requester,
-                        _ => None,
-                    };
-                    if let Err(why) = mailboxes.ask(c, mail) {
-                        self.refuse(requester, why);
-                    }
-                }
-                about_devices => mailboxes.inform(c, about_devices),
-            },
-            Mail::Presence(slice, mail) => {
-                let requester = if let ToPresence::Query(requester, _) = &mail { Some(*requester) } else { None };
-                if let Err(why) = mailboxes.presence(slice, mail) {
-                    self.refuse(requester, why);
-                }
-            }
-            Mail::Connections(mail) => self.send_to(self.me, mail),
+    /// Where things are now.
+    pub(crate) fn places(&self) -> Arc<Places> {
+        self.news.borrow().places.clone()
+    }
+
+    /// Where things are, whenever that changes.
+    pub(crate) fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// The view is to be read.
+    pub(crate) fn read_view(&self) {
+        if let Some(abroad) = self.abroad.get() {
+            abroad.read_view();
         }
     }
 
-    /// Takes mail to the sockets of a node. There is one node; mail for an earlier run of it has no receiver any more.
-    pub(crate) fn send_to(&self, node: Incarnation, mail: ToConnections) {
-        if node != self.me {
-            return;
+    /// Takes mail to a node. What of it registers or watches is noted first.
+    pub(crate) fn post(&self, to: Incarnation, mail: Mail) {
+        let parcel = Parcel { view: self.places().version(), forwarded: false, mail };
+        let Mail::Presence(slice, mail) = &parcel.mail else { return self.hand_over(to, parcel) };
+        // held until it is on its way, so that no digest overtakes it
+        let mut told = self.told();
+        match mail {
+            // who is gone has said farewell already, and will not do so again
+            ToPresence::Register(_, at, _) if self.connections.socket(at.conn).is_none() => return,
+            ToPresence::Register(user, at, _) => told.registered(to, *user, at.conn),
+            ToPresence::WatchMembers { conversation, watch, .. } => told.watched(to, *conversation, *slice, *watch),
+            ToPresence::Unwatch(c, watch) => told.unwatched(*c, *slice, *watch),
+            _ => {}
         }
-        if let ToConnections::Event(fanout) = &mail {
-            let ms = self.clock.wall().0.saturating_sub(fanout.at.0);
-            METERS.delivery_seconds.record(ms as f64 / 1000.0);
+        self.hand_over(to, parcel);
+    }
+
+    /// Sends on what another owner is to answer. It is sent on once.
+    pub(crate) fn forward(&self, to: Incarnation, mail: Mail) {
+        self.hand_over(to, Parcel { view: self.places().version(), forwarded: true, mail });
+    }
+
+    /// A socket is gone from the table: its channel is told, if it was registered.
+    pub(crate) fn unregister(&self, user: protocol::UserId, conn: ConnId) {
+        let mut told = self.told();
+        if let Some(to) = told.unregistered(conn) {
+            let at = Address { node: self.me, conn };
+            let mail = Mail::Presence(Slice::of(user), ToPresence::Unregister(user, at));
+            self.hand_over(to, Parcel { view: self.places().version(), forwarded: false, mail });
         }
-        let later = self.connections.deliver(mail, self.clock.now());
-        let Some(mailboxes) = self.mailboxes.get() else { return };
-        match later {
-            Some(Later::Registered(conn)) => mailboxes.registered(conn),
-            Some(Later::RegisterAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.register_again(conn)),
-            Some(Later::LookAgain(conns)) => conns.into_iter().for_each(|conn| mailboxes.look_again(conn)),
-            None => {}
+    }
+
+    /// A conversation has crashed: its successor watches anew, and if nobody comes, nobody watches.
+    pub(crate) fn orphaned(&self, c: ConversationId) {
+        let watches = self.told().orphaned(c);
+        for (at, slice, watch) in watches {
+            self.post(at, Mail::Presence(slice, ToPresence::Unwatch(c, watch)));
         }
+    }
+
+    /// A channel has crashed: nobody knows whom it knew.
+    pub(crate) fn crashed(&self) {
+        self.told().crashed();
+    }
+
+    /// A channel begins again with nothing: every node's sockets register and conversations watch again.
+    pub(crate) fn refill(&self, slice: Slice) {
+        for member in self.places().members.clone() {
+            self.post(member, Mail::Node(ToNode::Refill(slice)));
+        }
+    }
+
+    /// A channel has said what it has of a node.
+    pub(crate) fn counted(&self, from: Incarnation, round: u64, tally: Tally) {
+        self.told().counted(from, round, tally);
+        self.compared(from);
+    }
+
+    /// True if every member says that none of its sockets waits to be registered here again.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.told().is_complete()
+    }
+
+    /// A conversation wants to hear when that node is complete.
+    pub(crate) fn ask_complete(&self, at: Incarnation, c: ConversationId) {
+        self.told().ask_complete(at, c);
     }
 
     /// Lets the sockets write what events they were given since the last time.
@@ -128,8 +325,108 @@ impl Router {
         }
     }
 
-    fn refuse(&self, requester: Option<Requester>, why: NotAdmitted) {
-        let Some(Requester { at, tag }) = requester else { return };
+    fn hand_over(&self, to: Incarnation, parcel: Parcel) {
+        if to == self.me {
+            self.receive(self.me, parcel);
+        } else if let Some(abroad) = self.abroad.get() {
+            abroad.send(to, parcel);
+        }
+    }
+
+    /// From a client, for the owner of a conversation.
+    fn ask(&self, c: ConversationId, view: u64, forwarded: bool, mail: ToConversation) {
+        let (places, mail) = (self.places(), Mail::Conversation(c, mail));
+        let requester = requester_of(&mail);
+        match places.conversation(c) {
+            Some(owner) if owner == self.me => {
+                let (Some(mailboxes), Mail::Conversation(_, mail)) = (self.mailboxes.get(), mail) else { return };
+                let input =
+                    if forwarded { conversation::Input::Forwarded(mail) } else { conversation::Input::Mail(mail) };
+                if let Err(why) = mailboxes.ask(c, input) {
+                    self.not_admitted(requester, why);
+                }
+            }
+            owner => {
+                if view > places.version() {
+                    self.read_view();
+                }
+                match owner {
+                    Some(owner) if !forwarded => self.forward(owner, mail),
+                    _ => self.refuse(requester, Error::new(Code::Moved, "another node owns this conversation now")),
+                }
+            }
+        }
+    }
+
+    /// Puts mail into the lines of sockets.
+    fn deliver(&self, from: Incarnation, mail: ToConnections) {
+        if let ToConnections::Event(fanout) = &mail {
+            let ms = self.clock.wall().0.saturating_sub(fanout.at.0);
+            METERS.delivery_seconds.record(ms as f64 / 1000.0);
+        }
+        let later = self.connections.deliver(mail, self.clock.now());
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        match later {
+            Some(Later::Registered(conn)) => {
+                self.told().confirmed(from, conn);
+                mailboxes.session(conn, session::Input::Registered(from));
+            }
+            Some(Later::Moved(conn)) => mailboxes.session(conn, session::Input::Moved),
+            Some(Later::LookAgain(conns)) => {
+                conns.into_iter().for_each(|conn| mailboxes.session(conn, session::Input::LookAgain));
+            }
+            None => {}
+        }
+    }
+
+    /// A node has forgotten what this one had there.
+    fn forgotten(&self, by: Incarnation, which: Option<Slice>) {
+        self.told().forgotten(by, which);
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        for conn in mailboxes.sessions() {
+            mailboxes.session(conn, session::Input::Forgotten(by, which));
+        }
+        for c in mailboxes.conversations() {
+            mailboxes.inform(c, conversation::Input::Forgotten(by, which));
+        }
+    }
+
+    /// What a node had here counts no more.
+    fn forget(&self, node: Incarnation) {
+        self.told().forget(node);
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        for slice in mailboxes.channels() {
+            mailboxes.inform_channel(slice, presence::Input::Forget(node));
+        }
+    }
+
+    /// Asks all channels what they have of a node, behind all that it told them before.
+    fn compare(&self, told: &mut Told, from: Incarnation, view: u64, claim: Digest) {
+        let Some(mailboxes) = self.mailboxes.get() else { return };
+        if claim.complete {
+            for c in told.completed(from, view) {
+                mailboxes.inform(c, conversation::Input::Complete(from));
+            }
+        }
+        let channels = mailboxes.channels();
+        let round = told.compare(from, view, claim, channels.len());
+        for slice in channels {
+            if !mailboxes.inform_channel(slice, presence::Input::Count { from, round }) {
+                told.counted(from, round, Tally::default());
+            }
+        }
+    }
+
+    fn compared(&self, from: Incarnation) {
+        if self.told().compared(from) == Compared::Rebuild {
+            metrics::counter!("starling_rebuilds_total").increment(1);
+            tracing::warn!(peer = ?from, "its registrations and watches here differ from what it told; again from nothing");
+            self.forget(from);
+            self.post(from, Mail::Node(ToNode::Rebuild));
+        }
+    }
+
+    fn not_admitted(&self, requester: Option<Requester>, why: NotAdmitted) {
         let error = match why {
             NotAdmitted::Full => {
                 Error::new(Code::Overloaded, "too much is going on in this conversation; nothing was stored")
@@ -142,6 +439,26 @@ impl Router {
             }
             NotAdmitted::Absent => Error::new(Code::Unavailable, "nobody is there to answer").after_ms(200),
         };
-        self.send_to(at.node, ToConnections::Answer(at.conn, tag, Outcome::Refused(error.into())));
+        self.refuse(requester, error);
+    }
+
+    fn refuse(&self, requester: Option<Requester>, error: Error) {
+        if let Some(requester) = requester {
+            self.answer(requester, Outcome::Refused(error.into()));
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // a panic under the lock leaves numbers that the next comparison puts right
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn requester_of(mail: &Mail) -> Option<Requester> {
+    match mail {
+        Mail::Conversation(_, ToConversation::Submit(submission)) => submission.requester,
+        Mail::Conversation(_, ToConversation::Mark(mark)) => mark.requester,
+        Mail::Presence(_, ToPresence::Query(requester, _)) => Some(*requester),
+        _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use protocol::{
     Code, ConnId, Error, Incarnation, UserId,
-    peer::{Address, Mail, Slice, ToPresence},
+    peer::{Address, Mail, Slice, ToConversation, ToPresence},
     push::{self, Bye, PresenceState, PresenceStates},
     request::Presence,
 };
@@ -15,6 +15,7 @@ use storage::Store;
 use self::state::{Action, Input, Job, State};
 use crate::{
     Accounts, Caller,
+    cluster::places::Places,
     connections::Connections,
     entities::{Entity, Me, Now, Performed},
     history,
@@ -53,10 +54,25 @@ impl Context {
         for user in users {
             parts.entry(Slice::of(user)).or_default().push(user);
         }
+        self.watch_at(outbound, parts, &self.router.places());
+    }
+
+    fn watch_at(&self, outbound: &Outbound, parts: HashMap<Slice, Vec<UserId>>, places: &Places) {
         let at = Address { node: self.me, conn: outbound.conn };
         for (slice, users) in parts {
-            self.router.send(Mail::Presence(slice, ToPresence::WatchUsers { at, users }));
+            if let Some(to) = places.channel(slice) {
+                self.router.post(to, Mail::Presence(slice, ToPresence::WatchUsers { at, users }));
+            }
         }
+    }
+
+    /// Says again whom a socket watches, where their channels are now.
+    fn watch_there(&self, outbound: &Outbound, places: &Places) {
+        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::new();
+        for user in outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default() {
+            parts.entry(Slice::of(user)).or_default().push(user);
+        }
+        self.watch_at(outbound, parts, places);
     }
 }
 
@@ -73,7 +89,7 @@ impl Entity for State {
         let (caller, limits) = (context.outbound(conn).map(|o| o.caller), context.limits);
         let nobody =
             Caller { user: UserId([0; 16]), session: protocol::SessionId([0; 16]), expires_at: protocol::Millis(0) };
-        State::new(caller.unwrap_or(nobody), Address { node: context.me, conn }, limits)
+        State::new(caller.unwrap_or(nobody), Address { node: context.me, conn }, limits, context.router.places())
     }
 
     fn tick() -> Input {
@@ -86,8 +102,8 @@ impl Entity for State {
 
     fn perform(action: Action, me: &Me<State>, context: &Arc<Context>) -> Performed {
         match action {
-            Action::Send(mail) => {
-                context.router.send(mail);
+            Action::Send(to, mail) => {
+                context.router.post(to, mail);
                 return Performed::Done;
             }
             Action::WakeAt(at) => return Performed::WakeAt(at),
@@ -104,6 +120,25 @@ impl Entity for State {
             Action::Answer(Some(id), Err(error)) => {
                 outbound.with(|line| line.answer(id, refused(id, &error, conn), now));
             }
+            Action::Ask(owner, c, mail) => {
+                let tag = match &mail {
+                    ToConversation::Submit(submission) => submission.requester.map(|requester| requester.tag),
+                    ToConversation::Mark(mark) => mark.requester.map(|requester| requester.tag),
+                    _ => None,
+                };
+                if let Some(tag) = tag {
+                    outbound.with(|line| line.keep(tag, owner, c, &mail));
+                }
+                if let Some(owner) = owner {
+                    context.router.post(owner, Mail::Conversation(c, mail));
+                }
+            }
+            Action::AskAgain(lost, places) => {
+                for (owner, c, mail) in outbound.with(|line| line.ask_again(lost, |c| places.conversation(c))) {
+                    context.router.post(owner, Mail::Conversation(c, mail));
+                }
+            }
+            Action::WatchThere(places) => context.watch_there(&outbound, &places),
             Action::Push(frame) => outbound.with(|line| line.push(frame)),
             Action::Show(id, c, on_screen) => outbound.with(|line| {
                 let shown = line.show(c, on_screen);
@@ -142,7 +177,7 @@ impl Entity for State {
                     }
                 }
             },
-            Action::Answer(None, _) | Action::Send(_) | Action::WakeAt(_) | Action::Stop => {}
+            Action::Answer(None, _) | Action::Send(..) | Action::WakeAt(_) | Action::Stop => {}
         }
         Performed::Done
     }

@@ -50,6 +50,12 @@ impl Slice {
     }
 }
 
+/// One watch of a conversation in one channel. Each time it watches there it takes a new one, and what is said about an
+/// earlier one means nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct WatchId(pub u64);
+
 /// One piece of mail.
 #[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
 #[cfg_attr(test, derive(bincode::Encode))]
@@ -60,6 +66,8 @@ pub enum Mail {
     Presence(Slice, ToPresence),
     /// To sockets of one node.
     Connections(ToConnections),
+    /// To a node as a whole.
+    Node(ToNode),
 }
 
 /// What a conversation is told.
@@ -81,15 +89,45 @@ pub enum ToConversation {
     Watched {
         /// The slice that answers.
         slice: Slice,
+        /// Which watch.
+        watch: WatchId,
         /// Devices of the watched users.
         devices: Vec<(UserId, Address)>,
+        /// True if every member of the view has agreed that none of its sockets waits to be registered there again.
+        complete: bool,
     },
     /// A member's device is there now.
-    Attached(UserId, Address),
+    Attached {
+        /// Which watch.
+        watch: WatchId,
+        /// Whose.
+        user: UserId,
+        /// The device.
+        at: Address,
+    },
     /// It went.
-    Detached(UserId, Address),
-    /// The channel of this slice was restarted and has forgotten its watches.
-    WatchAgain(Slice),
+    Detached {
+        /// Which watch.
+        watch: WatchId,
+        /// Whose.
+        user: UserId,
+        /// The device.
+        at: Address,
+    },
+    /// Answer to [`ToPresence::Unwatch`]: nothing more will be said about this watch, and all there was to say was said.
+    Unwatched {
+        /// The slice that answers.
+        slice: Slice,
+        /// Which watch.
+        watch: WatchId,
+    },
+    /// The channel does not have this watch (any more), and may have kept something from it: watch again.
+    Dropped {
+        /// The slice that speaks.
+        slice: Slice,
+        /// Which watch.
+        watch: WatchId,
+    },
 }
 
 /// A wish to change a conversation.
@@ -160,15 +198,18 @@ pub enum ToPresence {
     Unregister(UserId, Address),
     /// How its user appears changed.
     Appear(UserId, Address, Presence),
-    /// A conversation wants to know where these members are connected, now and from now on. Replaces its earlier set.
+    /// A conversation wants to know where these members are connected, now and from now on. Replaces what it watched
+    /// there before. The answer goes to the node that asks, wherever the conversation is placed meanwhile.
     WatchMembers {
-        /// Which conversation; also where the answer goes.
+        /// Which conversation.
         conversation: ConversationId,
+        /// The name of this watch.
+        watch: WatchId,
         /// Members of this slice.
         users: Vec<UserId>,
     },
-    /// It no longer wants to know.
-    Unwatch(ConversationId),
+    /// It no longer wants to know; answered with [`ToConversation::Unwatched`] or [`ToConversation::Dropped`].
+    Unwatch(ConversationId, WatchId),
     /// A socket wants to be told how these users appear. Replaces its earlier set; empty: none.
     WatchUsers {
         /// Which socket.
@@ -244,8 +285,6 @@ pub enum ToConnections {
     },
     /// The registration stands.
     Registered(ConnId),
-    /// The channel of this slice was restarted: who belongs to it registers and watches again.
-    RegisterAgain(Slice),
     /// The answer to a request.
     Answer(ConnId, u32, Outcome),
     /// A user has left a conversation: who is or watches that user looks again whom it may watch.
@@ -258,6 +297,32 @@ pub enum ToConnections {
     /// There was no room to say what these sockets missed: they are closed ([`crate::close::CloseCode::Slow`]), and
     /// their clients fetch it from the log.
     Resync(Vec<ConnId>),
+}
+
+/// What a node is told by another, or by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub enum ToNode {
+    /// What the sender believes to have at the receiver, behind all that it told it before.
+    Digest(Digest),
+    /// The receiver has forgotten all that the sender of this had registered or watched there: everything again.
+    Rebuild,
+    /// The channel of this slice was restarted: who belongs to it registers, who watched it watches again.
+    Refill(Slice),
+}
+
+/// See [`ToNode::Digest`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Digest {
+    /// How many registrations and watches.
+    pub count: u64,
+    /// All of them, each hashed, XORed.
+    pub sum: u64,
+    /// None of the sender's sockets that were registered before waits to be registered there again.
+    pub registered: bool,
+    /// All members of the sender's view have told the sender so, on that view.
+    pub complete: bool,
 }
 
 /// A stored event on its way to sockets.

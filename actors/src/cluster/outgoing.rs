@@ -166,10 +166,10 @@ impl Outgoing {
                 self.figures.dropped("event", 1);
                 self.fold(parcel);
             }
-            Class::Watch(c, slice) if !fits || !self.queue.has_room(bytes) => {
+            Class::Watch(c, slice, watch) if !fits || !self.queue.has_room(bytes) => {
                 self.figures.dropped("watch", 1);
-                if self.queue.drop_watch(c, slice) {
-                    out.push(Action::Forget(c, slice));
+                if self.queue.drop_watch(c, slice, watch) {
+                    out.push(Action::Forget(c, slice, watch));
                 }
             }
             _ if !fits => self.figures.dropped("large", 1),

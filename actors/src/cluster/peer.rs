@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use protocol::{
     ConversationId, NodeId,
-    peer::{Beat, Frame, Outcome, Parcel, Requester, Slice, encode},
+    peer::{Beat, Frame, Outcome, Parcel, Requester, Slice, WatchId, encode},
 };
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ pub enum Action {
     },
     /// There was no room to tell a conversation on the peer of a device: the channel forgets that it watches. The
     /// conversation is told to watch again.
-    Forget(ConversationId, Slice),
+    Forget(ConversationId, Slice, WatchId),
     /// Send [`Input::Tick`] then.
     WakeAt(Instant),
 }

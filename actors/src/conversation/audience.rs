@@ -2,15 +2,23 @@
 //! yet told. Pure.
 //!
 //! Membership here is that of the last event told, so that each event goes exactly to those who were members at its
-//! place in the log (and a removal to the removed as well).
+//! place in the log (and a removal to the removed as well). How it learns of devices is in `audience/watches.rs`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+pub(crate) mod watches;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use protocol::{
     Body, ConnId, ConversationId, Event, Incarnation, Seq, UserId,
-    peer::{Address, Fanout, Mail, Requester, Slice, ToConnections, ToPresence},
+    peer::{Address, Fanout, Requester, Slice, ToConnections, ToPresence, WatchId},
     push,
 };
+
+use self::watches::Watches;
+use crate::cluster::places::Places;
 
 /// Members with devices, from which on events are gathered for a moment while more are being stored.
 const LARGE: usize = 64;
@@ -18,8 +26,8 @@ const LARGE: usize = 64;
 /// Mail that telling leads to.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Telling {
-    /// To entities, by placement.
-    Mail(Mail),
+    /// To a presence channel, on the node that keeps it.
+    Channel(Incarnation, Slice, ToPresence),
     /// To sockets of one node.
     Node(Incarnation, ToConnections),
 }
@@ -30,8 +38,7 @@ pub(crate) enum Telling {
 pub(crate) struct Audience {
     id: ConversationId,
     members: HashSet<UserId>,
-    watched: HashMap<Slice, Vec<UserId>>,
-    unanswered: HashSet<Slice>,
+    pub(super) watches: Watches,
     devices: HashMap<UserId, Vec<Address>>,
     plan: Option<HashMap<Incarnation, Vec<ConnId>>>,
     untold: VecDeque<(Event, Option<Requester>)>,
@@ -39,28 +46,28 @@ pub(crate) struct Audience {
 }
 
 impl Audience {
-    /// Nobody yet; the log is told up to `told`.
-    pub(crate) fn new(id: ConversationId, told: Seq) -> Audience {
+    /// Nobody yet. `names`: its watches are named from here on.
+    pub(crate) fn new(id: ConversationId, names: u64, places: Arc<Places>) -> Audience {
         Audience {
             id,
             members: HashSet::new(),
-            watched: HashMap::new(),
-            unanswered: HashSet::new(),
+            watches: Watches::new(id, names, places),
             devices: HashMap::new(),
             plan: None,
             untold: VecDeque::new(),
-            told,
+            told: Seq(0),
         }
     }
 
-    /// These are the members at the place told; asks where they are connected.
-    pub(crate) fn load(&mut self, members: impl Iterator<Item = UserId>, out: &mut Vec<Telling>) {
-        let mut slices = HashSet::new();
-        for user in members {
-            self.members.insert(user);
-            slices.insert(self.watch_user(user));
-        }
-        slices.into_iter().for_each(|slice| self.watch(slice, out));
+    /// These are the members at this place of the log, up to which it is told; asks where they are connected. Whoever is
+    /// gets the head: what was told before may have been less.
+    pub(crate) fn load(&mut self, members: impl Iterator<Item = UserId>, told: Seq, out: &mut Vec<Telling>) {
+        self.told = told;
+        self.untold.clear();
+        self.devices.clear();
+        self.plan = None;
+        self.members = members.collect();
+        self.watches.only(&self.members, out);
     }
 
     /// A stored event. Told at once if everybody's devices are known, else as soon as they are.
@@ -70,15 +77,14 @@ impl Audience {
             Body::Join(join) => &join.users,
             _ => &[],
         };
-        let slices: HashSet<Slice> = joining.iter().map(|user| self.watch_user(*user)).collect();
-        slices.into_iter().for_each(|slice| self.watch(slice, out));
+        self.watches.add(joining, out);
         self.untold.push_back((event, requester));
         self.flush(false, out);
     }
 
     /// True if everybody's devices are known.
     pub(crate) fn is_known(&self) -> bool {
-        self.unanswered.is_empty()
+        self.watches.are_heard()
     }
 
     /// True if telling everybody costs more than storing what they are told.
@@ -93,35 +99,37 @@ impl Audience {
 
     /// Tells what waits. `anyway`: even where a channel has not answered yet; its devices are sent the head when it does.
     pub(crate) fn flush(&mut self, anyway: bool, out: &mut Vec<Telling>) {
-        while self.unanswered.is_empty() || anyway {
+        while self.is_known() || anyway {
             let Some((event, requester)) = self.untold.pop_front() else { return };
             self.tell_now(&event, requester, out);
         }
     }
 
     /// A channel answers a watch: these are all devices of its users.
-    pub(crate) fn answered(&mut self, slice: Slice, devices: Vec<(UserId, Address)>, out: &mut Vec<Telling>) {
-        let Some(users) = self.watched.get(&slice) else { return };
+    pub(crate) fn answered(
+        &mut self, slice: Slice, watch: WatchId, devices: Vec<(UserId, Address)>, complete: bool,
+        out: &mut Vec<Telling>,
+    ) {
+        let Some(users) = self.watches.answered(slice, watch, complete) else { return };
         let mut before: HashSet<Address> = HashSet::new();
         for user in users {
             before.extend(self.devices.remove(user).into_iter().flatten());
         }
         self.plan = None;
         for (user, device) in devices {
-            if self.is_watched(user) {
+            if self.watches.has(user) {
                 self.devices.entry(user).or_default().push(device);
                 if !before.contains(&device) {
                     self.send_head(user, device, out);
                 }
             }
         }
-        self.unanswered.remove(&slice);
         self.flush(false, out);
     }
 
     /// A device came.
-    pub(crate) fn attached(&mut self, user: UserId, device: Address, out: &mut Vec<Telling>) {
-        if !self.is_watched(user) {
+    pub(crate) fn attached(&mut self, watch: WatchId, user: UserId, device: Address, out: &mut Vec<Telling>) {
+        if !self.watches.is_current(watch, user) {
             return;
         }
         let devices = self.devices.entry(user).or_default();
@@ -132,8 +140,12 @@ impl Audience {
         }
     }
 
-    /// A device went.
-    pub(crate) fn detached(&mut self, user: UserId, device: Address) {
+    /// A device went. Until its channel says otherwise it may be about to come again.
+    pub(crate) fn detached(&mut self, watch: WatchId, user: UserId, device: Address) {
+        if !self.watches.is_current(watch, user) {
+            return;
+        }
+        self.watches.doubt(user);
         if let Some(devices) = self.devices.get_mut(&user) {
             devices.retain(|other| *other != device);
             if devices.is_empty() {
@@ -141,19 +153,6 @@ impl Audience {
             }
             self.plan = None;
         }
-    }
-
-    /// A channel has forgotten what it was asked.
-    pub(crate) fn watch_again(&mut self, slice: Slice, out: &mut Vec<Telling>) {
-        if self.watched.contains_key(&slice) {
-            self.watch(slice, out);
-        }
-    }
-
-    /// Ends all watches.
-    pub(crate) fn part(&mut self, out: &mut Vec<Telling>) {
-        let slices = std::mem::take(&mut self.watched).into_keys();
-        out.extend(slices.map(|slice| Telling::Mail(Mail::Presence(slice, ToPresence::Unwatch(self.id)))));
     }
 
     /// Sends something to every member's devices.
@@ -266,43 +265,13 @@ impl Audience {
             return;
         }
         self.devices.remove(&user);
-        let slice = Slice::of(user);
-        if let Some(users) = self.watched.get_mut(&slice) {
-            users.retain(|other| *other != user);
-            self.watch(slice, out);
-        }
+        self.watches.remove(user, out);
     }
 
     fn send_head(&self, user: UserId, device: Address, out: &mut Vec<Telling>) {
         if self.members.contains(&user) && self.told > Seq(0) {
             let head = ToConnections::Head { conversation: self.id, seq: self.told, to: vec![device.conn] };
             out.push(Telling::Node(device.node, head));
-        }
-    }
-
-    fn is_watched(&self, user: UserId) -> bool {
-        self.watched.get(&Slice::of(user)).is_some_and(|users| users.contains(&user))
-    }
-
-    fn watch_user(&mut self, user: UserId) -> Slice {
-        let slice = Slice::of(user);
-        let users = self.watched.entry(slice).or_default();
-        if !users.contains(&user) {
-            users.push(user);
-        }
-        slice
-    }
-
-    fn watch(&mut self, slice: Slice, out: &mut Vec<Telling>) {
-        let users = self.watched.get(&slice).cloned().unwrap_or_default();
-        if users.is_empty() {
-            self.watched.remove(&slice);
-            self.unanswered.remove(&slice);
-            out.push(Telling::Mail(Mail::Presence(slice, ToPresence::Unwatch(self.id))));
-        } else {
-            self.unanswered.insert(slice);
-            let conversation = self.id;
-            out.push(Telling::Mail(Mail::Presence(slice, ToPresence::WatchMembers { conversation, users })));
         }
     }
 }
@@ -330,8 +299,7 @@ impl std::hash::Hash for Audience {
     fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
         use crate::conversation::state::digest::unordered;
         unordered(&self.members).hash(hasher);
-        unordered(&self.watched).hash(hasher);
-        unordered(&self.unanswered).hash(hasher);
+        self.watches.hash(hasher);
         unordered(&self.devices).hash(hasher);
         self.untold.iter().for_each(|(event, requester)| (event.seq, event.id, requester).hash(hasher));
         self.told.hash(hasher);

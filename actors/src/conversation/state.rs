@@ -11,16 +11,17 @@ mod clock;
 #[cfg(test)]
 pub(crate) mod digest;
 mod outcomes;
+mod placed;
 pub(crate) mod planted;
 mod tenure;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use protocol::{
     ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Seq, UserId,
-    peer::{Outcome, Requester, Submission, ToConnections, ToConversation},
+    peer::{Outcome, Requester, Slice, Submission, ToConnections, ToConversation},
     push::Marks,
 };
 use storage::{
@@ -35,14 +36,35 @@ use super::{
     recent::Recent,
     roster::Roster,
 };
-use crate::{entities::Now, meters::Owned};
+use crate::{cluster::places::Places, entities::Now, meters::Owned};
 
 /// What it is told.
 #[derive(Debug)]
 pub(crate) enum Input {
     Mail(ToConversation),
+    /// Mail that another node, which was not the owner, has sent on.
+    Forwarded(ToConversation),
     Store(Answer),
+    /// A new view.
+    Placed(Arc<Places>),
+    /// A node has forgotten what was watched there, all or one slice of it.
+    Forgotten(Incarnation, Option<Slice>),
+    /// None of any node's sockets waits to be registered at this one again.
+    Complete(Incarnation),
     Tick,
+}
+
+/// What it is born with.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    /// This run of this node.
+    pub(crate) me: Incarnation,
+    /// Its watches are named from here on: no other life of it on this node uses these names.
+    pub(crate) names: u64,
+    /// Members it may have.
+    pub(crate) members_max: usize,
+    /// Where it and the channels it watches are placed.
+    pub(crate) places: Arc<Places>,
 }
 
 /// What the store said.
@@ -87,6 +109,12 @@ pub(crate) enum Job {
 pub(crate) enum Action {
     Store(Job),
     Tell(Telling),
+    /// Somebody else's to answer: to the owner.
+    Forward(Incarnation, ToConversation),
+    /// Say so once none of any node's sockets waits to be registered at this one again.
+    AskComplete(Incarnation),
+    /// Whose the log is differs from what the view says.
+    ReadView,
     /// Let the sockets write the events they were told.
     Flush,
     /// The same, a moment later: more events are on their way, and one write for all of them costs far less.
@@ -138,6 +166,8 @@ struct Wish {
     since: Instant,
     index: Index,
     peek: Peek,
+    /// Another node has sent it on already.
+    forwarded: bool,
     /// It asks to begin a conversation that is there already.
     exists: bool,
     /// An append that carried it ended unknown.
@@ -166,6 +196,7 @@ pub(crate) struct State {
     id: ConversationId,
     me: Incarnation,
     members_max: usize,
+    places: Arc<Places>,
     stage: Stage,
     epoch: Epoch,
     /// Counts events made under this epoch, for their ids.
@@ -205,17 +236,23 @@ pub(crate) struct State {
     /// Since when marks and typing wait for channels to say who is connected.
     unheard_since: Option<Instant>,
     wake: Option<Instant>,
+    /// When watches that no channel has answered are asked for again.
+    ask_again_at: Option<Instant>,
+    /// Since when its watches are being ended, before it stops.
+    ending_since: Option<Instant>,
     parting: bool,
     #[cfg(test)]
     planted: Option<planted::Mistake>,
 }
 
 impl State {
-    pub(crate) fn new(id: ConversationId, me: Incarnation, members_max: usize, restarted: bool) -> State {
+    pub(crate) fn new(id: ConversationId, ground: Ground, restarted: bool) -> State {
+        let Ground { me, names, members_max, places } = ground;
         State {
             id,
             me,
             members_max,
+            places: places.clone(),
             stage: Stage::Cold,
             epoch: Epoch(0),
             made: 0,
@@ -235,7 +272,7 @@ impl State {
             unsettled: VecDeque::new(),
             following: None,
             held: VecDeque::new(),
-            audience: Audience::new(id, Seq(0)),
+            audience: Audience::new(id, names, places),
             marks: MarkBoard::default(),
             typing: Vec::new(),
             failures: 0,
@@ -246,6 +283,8 @@ impl State {
             untold_since: None,
             unheard_since: None,
             wake: None,
+            ask_again_at: None,
+            ending_since: None,
             parting: false,
             #[cfg(test)]
             planted: None,
@@ -255,17 +294,25 @@ impl State {
     /// Decides.
     pub(crate) fn on(&mut self, input: Input, now: Now) -> Vec<Action> {
         if self.parting {
-            // mail came while stopping: begin again, the watches are gone
-            *self = State::new(self.id, self.me, self.members_max, false);
+            // mail came while stopping: begin again, all watches have ended
+            let (names, places) = (self.audience.watches.names(), self.places.clone());
+            let ground = Ground { me: self.me, names, members_max: self.members_max, places };
+            *self = State::new(self.id, ground, false);
         }
         let mut out = Vec::new();
         self.last_mail.get_or_insert(now.mono);
         match input {
-            Input::Mail(mail) => self.mail(mail, now, &mut out),
+            Input::Mail(mail) => self.mail(mail, false, now, &mut out),
+            Input::Forwarded(mail) => self.mail(mail, true, now, &mut out),
             Input::Store(answer) => self.answer(answer, now, &mut out),
+            Input::Placed(places) => self.placed(places, &mut out),
+            Input::Forgotten(by, which) => self.forgotten(by, which, &mut out),
+            Input::Complete(at) => self.audience.watches.completed(at),
             Input::Tick => self.tick(now, &mut out),
         }
+        self.hand_over(&mut out);
         self.advance(now, &mut out);
+        self.stop_if_done(now, &mut out);
         self.schedule(now, &mut out);
         if out.iter().any(|action| matches!(action, Action::Tell(Telling::Node(_, ToConnections::Event(_))))) {
             let soon = self.flight.is_some() && self.audience.is_large();

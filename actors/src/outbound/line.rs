@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    ConversationId, Error, Seq, UserId,
+    Code, ConversationId, Error, Incarnation, Seq, UserId,
     close::CloseCode,
     limits::OPEN_MAX,
+    peer::ToConversation,
     push::{self, Bye, Gap, Head, Marks, Receipts, Sent},
 };
 use tokio::time::Instant;
@@ -58,6 +59,20 @@ struct Pending {
     verb: &'static str,
     since: Instant,
     deadline: Instant,
+    kept: Option<Box<Kept>>,
+}
+
+/// A request to a conversation, to be sent again if it may have been lost or its owner changes.
+#[derive(Debug)]
+struct Kept {
+    /// In the order in which they were said.
+    nth: u64,
+    c: ConversationId,
+    mail: ToConversation,
+    /// Who was asked last and has not refused; `None`: nobody has it.
+    owner: Option<Incarnation>,
+    /// An earlier attempt may have been taken: a refusal of this one says nothing of that.
+    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +107,7 @@ pub(crate) struct Line {
     heads: HashMap<ConversationId, usize>,
     receipts: HashMap<ConversationId, HashMap<UserId, Marks>>,
     pending: HashMap<u32, Pending>,
+    n_kept: u64,
     open: HashSet<ConversationId>,
     /// Said once nothing is in flight any more.
     parting: Option<Bye>,
@@ -122,6 +138,7 @@ impl Line {
             heads: HashMap::new(),
             receipts: HashMap::new(),
             pending: HashMap::new(),
+            n_kept: 0,
             open: HashSet::new(),
             parting: None,
             closing: None,
@@ -156,7 +173,7 @@ impl Line {
         if self.pending.len() >= self.bounds.inflight {
             return Err(NotBegun::TooMany);
         }
-        self.pending.insert(id, Pending { verb, since: now, deadline });
+        self.pending.insert(id, Pending { verb, since: now, deadline, kept: None });
         Ok(())
     }
 
@@ -167,6 +184,51 @@ impl Line {
             self.push(frame);
             self.part_if_answered();
         }
+    }
+
+    /// Keeps what a request asks of a conversation, for as long as it is unanswered.
+    pub(crate) fn keep(&mut self, id: u32, owner: Option<Incarnation>, c: ConversationId, mail: &ToConversation) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            self.n_kept += 1;
+            let (nth, mail) = (self.n_kept, mail.clone());
+            pending.kept = Some(Box::new(Kept { nth, c, mail, owner, doubtful: false }));
+        }
+    }
+
+    /// A request was not taken, as its conversation is another node's. False if it cannot be sent again.
+    pub(crate) fn moved(&mut self, id: u32) -> bool {
+        let kept = self.pending.get_mut(&id).and_then(|pending| pending.kept.as_mut());
+        kept.is_some_and(|kept| {
+            kept.owner = None;
+            true
+        })
+    }
+
+    /// What is unanswered and is to be sent (again): its owner is not the one that has it, or that one is `lost`.
+    pub(crate) fn ask_again(
+        &mut self, lost: Option<Incarnation>, owner: impl Fn(ConversationId) -> Option<Incarnation>,
+    ) -> Vec<(Incarnation, ConversationId, ToConversation)> {
+        let mut again: Vec<&mut Kept> = Vec::new();
+        for kept in self.pending.values_mut().filter_map(|pending| pending.kept.as_deref_mut()) {
+            let now = owner(kept.c);
+            if now.is_some() && (now != kept.owner || lost == kept.owner) {
+                kept.doubtful |= kept.owner.is_some();
+                kept.owner = now;
+                again.push(kept);
+            }
+        }
+        again.sort_by_key(|kept| kept.nth);
+        again.into_iter().filter_map(|kept| Some((kept.owner?, kept.c, kept.mail.clone()))).collect()
+    }
+
+    /// What to say to a refusal of a request: of one that was sent more than once it speaks for the last time only.
+    pub(crate) fn refusal_of(&self, id: u32, error: Error) -> Error {
+        let kept = self.pending.get(&id).and_then(|pending| pending.kept.as_ref());
+        if kept.is_some_and(|kept| kept.doubtful) && error.code != Code::Internal {
+            return Error::new(Code::Timeout, "it was asked twice, and the first time is open; the same cid is safe")
+                .after_ms(500);
+        }
+        error
     }
 
     /// A frame that answers no request: `err` to something undecodable, `token`.
@@ -361,3 +423,6 @@ fn raise(heard: &mut HashMap<ConversationId, Seq>, c: ConversationId, seq: Seq) 
 fn observe(pending: &Pending, now: Instant) {
     METERS.answered(pending.verb, now.duration_since(pending.since));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! One connected device: checks what it says and sends it on. Never touches a socket (see `line`) and never orders
 //! events (see `conversation`). Pure.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    Body, Code, Error, Millis, UserId,
+    Body, Code, ConversationId, Error, Incarnation, Millis, UserId,
     limits::REQUEST_DEADLINE_MS,
     peer::{Address, Change, Mail, MarkRequest, Requester, Slice, Submission, ToConversation, ToPresence},
     push::{self, TokenEnding},
@@ -13,12 +13,14 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{Caller, entities::Now, settings::Limits};
+use crate::{Caller, cluster::places::Places, entities::Now, settings::Limits};
 
 /// How long before its end a client is told of its token.
 const TOKEN_NOTICE: Duration = Duration::from_secs(60);
 /// How often a registration that was not confirmed is made again.
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+/// How long after it was not taken a request is sent again: long enough for views to agree.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How often requests in flight are looked at once the oldest is due.
 const DEADLINE_TICK: Duration = Duration::from_secs(1);
 const REQUEST_DEADLINE: Duration = Duration::from_millis(REQUEST_DEADLINE_MS);
@@ -28,10 +30,16 @@ const REQUEST_DEADLINE: Duration = Duration::from_millis(REQUEST_DEADLINE_MS);
 pub(crate) enum Input {
     /// The client says something (anything but `hello`).
     Request(Option<u32>, Verb),
-    /// The presence channel knows this socket.
-    Registered,
-    /// The presence channel has forgotten it.
-    RegisterAgain,
+    /// The presence channel on that node knows this socket.
+    Registered(Incarnation),
+    /// A node has forgotten what was registered and watched there, all or one slice of it.
+    Forgotten(Incarnation, Option<Slice>),
+    /// What was sent to that node may not have arrived, nor what it answered.
+    Lost(Incarnation),
+    /// A request was not taken: its conversation is another node's.
+    Moved,
+    /// A new view.
+    Placed(Arc<Places>),
     /// Whom it may watch may have changed.
     LookAgain,
     /// A fresh token was accepted.
@@ -63,16 +71,23 @@ impl Job {
 /// What it wants done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
-    Send(Mail),
+    Send(Incarnation, Mail),
+    /// Ask a conversation, at its owner if it has one now. If it wants an answer, and is not answered, it is sent again
+    /// when it may have been lost or its owner changes.
+    Ask(Option<Incarnation>, ConversationId, ToConversation),
+    /// Send what is unanswered to the owners as they are now; what was sent to the one that is lost, in any case.
+    AskAgain(Option<Incarnation>, Arc<Places>),
     Answer(Option<u32>, Result<(), Error>),
     Push(Bytes),
     Job(Job),
     /// A conversation is on screen, or no longer; and answer that.
-    Show(Option<u32>, protocol::ConversationId, bool),
+    Show(Option<u32>, ConversationId, bool),
     /// Answer `timeout` to what waited too long.
     Expire,
     /// Make the watches of users again, of those who may still be seen.
     WatchAgain,
+    /// The same, where nothing changed but the place of channels.
+    WatchThere(Arc<Places>),
     Close(protocol::close::CloseCode),
     WakeAt(Instant),
     Stop,
@@ -84,7 +99,10 @@ pub(crate) struct State {
     caller: Caller,
     at: Address,
     limits: Limits,
+    places: Arc<Places>,
     appearance: Presence,
+    /// Where its registration stands, or is under way.
+    channel: Option<Incarnation>,
     registered: bool,
     register_at: Option<Instant>,
     /// A `sync` reads only once everything that is told from now on reaches this socket.
@@ -94,15 +112,19 @@ pub(crate) struct State {
     token_told: bool,
     last_request: Option<Instant>,
     expire_at: Option<Instant>,
+    /// When requests that were not taken are sent again.
+    ask_again_at: Option<Instant>,
     wake: Option<Instant>,
 }
 
 impl State {
-    pub(crate) fn new(caller: Caller, at: Address, limits: Limits) -> State {
+    pub(crate) fn new(caller: Caller, at: Address, limits: Limits, places: Arc<Places>) -> State {
         State {
             caller,
             at,
             limits,
+            places,
+            channel: None,
             appearance: Presence::Online,
             registered: false,
             register_at: None,
@@ -111,6 +133,7 @@ impl State {
             token_told: false,
             last_request: None,
             expire_at: None,
+            ask_again_at: None,
             wake: None,
         }
     }
@@ -126,14 +149,29 @@ impl State {
                 }
                 self.request(id, verb, now, &mut out);
             }
-            Input::Registered => {
+            // another place's word counts no more
+            Input::Registered(by) if self.channel == Some(by) => {
                 (self.registered, self.register_at) = (true, None);
                 out.extend(self.syncs.drain(..).map(|(id, sync)| Action::Job(Job::Sync(id, sync))));
             }
-            Input::RegisterAgain => {
-                self.registered = false;
-                self.register(now, &mut out);
-                out.push(Action::WatchAgain);
+            Input::Registered(_) => {}
+            Input::Forgotten(by, which) => {
+                if self.channel == Some(by) && which.is_none_or(|slice| slice == self.slice()) {
+                    self.register(now, &mut out);
+                }
+                out.push(Action::WatchThere(self.places.clone()));
+            }
+            Input::Lost(peer) => out.push(Action::AskAgain(Some(peer), self.places.clone())),
+            Input::Moved => {
+                self.ask_again_at.get_or_insert(now.mono + ASK_AGAIN);
+            }
+            Input::Placed(places) => {
+                self.places = places;
+                if self.channel != self.places.channel(self.slice()) {
+                    self.register(now, &mut out);
+                }
+                out.push(Action::WatchThere(self.places.clone()));
+                out.push(Action::AskAgain(None, self.places.clone()));
             }
             Input::LookAgain => out.push(Action::WatchAgain),
             Input::Renewed(expires_at) => (self.caller.expires_at, self.token_told) = (expires_at, false),
@@ -169,14 +207,14 @@ impl State {
             Verb::Read(mark) => self.mark(id, mark, true, out),
             Verb::Ack(mark) => self.mark(id, mark, false, out),
             Verb::Typ(typ) => {
-                let mail = ToConversation::Typing { by: self.caller.user, on: typ.on };
-                out.push(Action::Send(Mail::Conversation(typ.c, mail)));
+                self.ask(typ.c, ToConversation::Typing { by: self.caller.user, on: typ.on }, out);
                 out.push(Action::Answer(id, Ok(())));
             }
             Verb::Pres(pres) => {
                 self.appearance = pres.state;
                 let mail = ToPresence::Appear(self.caller.user, self.at, pres.state);
-                out.push(Action::Send(Mail::Presence(Slice::of(self.caller.user), mail)));
+                let slice = self.slice();
+                out.extend(self.channel.map(|at| Action::Send(at, Mail::Presence(slice, mail))));
                 out.push(Action::Answer(id, Ok(())));
             }
             Verb::Watch(watch) => out.push(Action::Job(Job::Watch(id, watch.users))),
@@ -201,7 +239,7 @@ impl State {
             request_hash,
             change: Change::Post(Body::Post(send.post).encode().into()),
         };
-        out.push(Action::Send(Mail::Conversation(send.c, ToConversation::Submit(submission))));
+        self.ask(send.c, ToConversation::Submit(submission), out);
         Ok(())
     }
 
@@ -226,13 +264,21 @@ impl State {
     fn mark(&mut self, id: Option<u32>, mark: Mark, read: bool, out: &mut Vec<Action>) {
         let requester = id.map(|tag| Requester { at: self.at, tag });
         let request = MarkRequest { requester, by: self.caller.user, read, seq: mark.seq };
-        out.push(Action::Send(Mail::Conversation(mark.c, ToConversation::Mark(request))));
+        self.ask(mark.c, ToConversation::Mark(request), out);
+    }
+
+    fn ask(&self, c: ConversationId, mail: ToConversation, out: &mut Vec<Action>) {
+        out.push(Action::Ask(self.places.conversation(c), c, mail));
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         self.wake = None;
         if self.register_at.is_some_and(|at| at <= now.mono) {
             self.register(now, out);
+        }
+        if self.ask_again_at.is_some_and(|at| at <= now.mono) {
+            self.ask_again_at = None;
+            out.push(Action::AskAgain(None, self.places.clone()));
         }
         if self.expire_at.is_some_and(|at| at <= now.mono) {
             out.push(Action::Expire);
@@ -250,8 +296,14 @@ impl State {
 
     fn register(&mut self, now: Now, out: &mut Vec<Action>) {
         self.register_at = Some(now.mono + REGISTER_AGAIN);
+        self.registered = false;
+        self.channel = self.places.channel(self.slice());
         let mail = ToPresence::Register(self.caller.user, self.at, self.appearance);
-        out.push(Action::Send(Mail::Presence(Slice::of(self.caller.user), mail)));
+        out.extend(self.channel.map(|at| Action::Send(at, Mail::Presence(self.slice(), mail))));
+    }
+
+    fn slice(&self) -> Slice {
+        Slice::of(self.caller.user)
     }
 
     fn token_left(&self, now: Now) -> Duration {
@@ -261,7 +313,7 @@ impl State {
     fn schedule(&mut self, now: Now, out: &mut Vec<Action>) {
         let left = self.token_left(now);
         let token_at = now.mono + if self.token_told { left } else { left.saturating_sub(TOKEN_NOTICE) };
-        let times = [Some(token_at), self.register_at, self.expire_at];
+        let times = [Some(token_at), self.register_at, self.expire_at, self.ask_again_at];
         let at = times.into_iter().flatten().min().unwrap_or(token_at);
         if self.wake.is_none_or(|wake| at < wake) {
             self.wake = Some(at);
@@ -269,3 +321,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use protocol::{
     ConnId, ConversationId,
-    peer::{Address, Mail, Requester, Slice, ToConnections, ToConversation, ToPresence},
+    peer::{Address, Mail, Requester, Slice, ToConnections, ToConversation, ToPresence, WatchId},
 };
 
 /// See the module.
@@ -13,7 +13,7 @@ pub(super) enum Class {
     /// What a conversation tells devices: becomes its head, of which who is behind fetches.
     Told,
     /// What a channel tells a conversation of devices: the watch is dropped at both ends, and made again.
-    Watch(ConversationId, Slice),
+    Watch(ConversationId, Slice, WatchId),
     /// How far users have read: only the latest counts.
     Receipts,
     /// Of no use later: the oldest goes first.
@@ -40,9 +40,11 @@ pub(super) fn of(mail: &Mail) -> Class {
             ToConversation::Submit(submission) => Class::Request(submission.requester),
             ToConversation::Mark(mark) => Class::Request(mark.requester),
             ToConversation::Typing { .. } => Class::Volatile("typing"),
-            ToConversation::Watched { slice, .. } => Class::Watch(*c, *slice),
-            ToConversation::Attached(user, _) | ToConversation::Detached(user, _) => Class::Watch(*c, Slice::of(*user)),
-            ToConversation::WatchAgain(_) => Class::Kept,
+            ToConversation::Watched { slice, watch, .. } => Class::Watch(*c, *slice, *watch),
+            ToConversation::Attached { watch, user, .. } | ToConversation::Detached { watch, user, .. } => {
+                Class::Watch(*c, Slice::of(*user), *watch)
+            }
+            ToConversation::Unwatched { .. } | ToConversation::Dropped { .. } => Class::Kept,
         },
         Mail::Presence(slice, mail) => match mail {
             ToPresence::Query(requester, _) => Class::Request(Some(*requester)),
@@ -51,7 +53,7 @@ pub(super) fn of(mail: &Mail) -> Class {
             ToPresence::Register(..)
             | ToPresence::Unregister(..)
             | ToPresence::WatchMembers { .. }
-            | ToPresence::Unwatch(_) => Class::Kept,
+            | ToPresence::Unwatch(..) => Class::Kept,
         },
         Mail::Connections(mail) => match mail {
             ToConnections::Event(_) | ToConnections::Head { .. } => Class::Told,
@@ -61,17 +63,18 @@ pub(super) fn of(mail: &Mail) -> Class {
             ToConnections::List { .. }
             | ToConnections::OwnRead { .. }
             | ToConnections::Registered(_)
-            | ToConnections::RegisterAgain(_)
             | ToConnections::Answer(..)
             | ToConnections::Parted { .. }
             | ToConnections::Resync(_) => Class::Kept,
         },
+        // behind all that was registered and watched before
+        Mail::Node(_) => Class::Kept,
     }
 }
 
 /// What a conversation is told when there was no room to tell it of a device.
-pub(super) fn watch_again(c: ConversationId, slice: Slice) -> Mail {
-    Mail::Conversation(c, ToConversation::WatchAgain(slice))
+pub(super) fn watch_again(c: ConversationId, slice: Slice, watch: WatchId) -> Mail {
+    Mail::Conversation(c, ToConversation::Dropped { slice, watch })
 }
 
 /// The list of sockets that a piece of mail names.
@@ -87,6 +90,6 @@ pub(super) fn recipients(mail: &mut Mail) -> Option<&mut Vec<ConnId>> {
         | ToConnections::Presence { to, .. }
         | ToConnections::Parted { to, .. }
         | ToConnections::Resync(to) => Some(to),
-        ToConnections::Registered(_) | ToConnections::RegisterAgain(_) | ToConnections::Answer(..) => None,
+        ToConnections::Registered(_) | ToConnections::Answer(..) => None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use protocol::{
     ConnId, ConversationId, UserId,
-    peer::{Mail, PARCELS_BYTES_MAX, Parcel, Slice, ToConnections, parcel_bytes},
+    peer::{Mail, PARCELS_BYTES_MAX, Parcel, Slice, ToConnections, WatchId, parcel_bytes},
     push::Marks,
 };
 
@@ -24,7 +24,7 @@ enum Item {
     /// Heads of this conversation, which grow until they are sent.
     Heads(ConversationId),
     /// This watch was dropped.
-    WatchAgain(ConversationId, Slice),
+    WatchAgain(ConversationId, Slice, WatchId),
     /// Sockets that must come back.
     Resync,
 }
@@ -53,7 +53,7 @@ pub(super) struct Queue {
     taken: u64,
     latest: HashMap<Key, u64>,
     heads: Heads,
-    dropped: HashSet<(ConversationId, Slice)>,
+    dropped: HashSet<(ConversationId, Slice, WatchId)>,
     receipts: HashMap<ConversationId, Receipts>,
     receipts_order: VecDeque<ConversationId>,
     n_receipts: usize,
@@ -154,10 +154,10 @@ impl Queue {
     }
 
     /// This watch is no more; true unless that was known.
-    pub(super) fn drop_watch(&mut self, c: ConversationId, slice: Slice) -> bool {
-        let fresh = self.dropped.insert((c, slice));
+    pub(super) fn drop_watch(&mut self, c: ConversationId, slice: Slice, watch: WatchId) -> bool {
+        let fresh = self.dropped.insert((c, slice, watch));
         if fresh {
-            self.ordered.push_back(Item::WatchAgain(c, slice));
+            self.ordered.push_back(Item::WatchAgain(c, slice, watch));
         }
         fresh
     }
@@ -271,9 +271,9 @@ impl Queue {
                     self.add_parts(parcel);
                 }
             }
-            Item::WatchAgain(c, slice) => {
-                self.dropped.remove(&(c, slice));
-                let mail = class::watch_again(c, slice);
+            Item::WatchAgain(c, slice, watch) => {
+                self.dropped.remove(&(c, slice, watch));
+                let mail = class::watch_again(c, slice, watch);
                 self.add_parts(Parcel { view: self.view, forwarded: false, mail });
             }
             Item::Resync => {

@@ -7,7 +7,7 @@ use protocol::{
     limits::{PEER_FRAME_BYTES_MAX, PEER_INBOUND_BYTES_MAX},
     peer::{
         Address, Change, Done, Fanout, Greeting, Mail, Submission, ToConnections, ToConversation, ToPresence, VERSIONS,
-        decode,
+        WatchId, decode,
     },
     push::{Marks, PresenceState},
 };
@@ -75,7 +75,7 @@ fn registered(n: u64) -> Mail {
 }
 
 fn attached(n: u8) -> Mail {
-    Mail::Conversation(C, ToConversation::Attached(UserId([9; 16]), at(n)))
+    Mail::Conversation(C, ToConversation::Attached { watch: WatchId(1), user: UserId([9; 16]), at: at(n) })
 }
 
 fn typing(n: u8) -> Mail {
@@ -98,8 +98,8 @@ fn word(mail: &Mail) -> String {
     match mail {
         Mail::Conversation(_, ToConversation::Submit(s)) => format!("submit {}", s.requester.unwrap().tag),
         Mail::Conversation(_, ToConversation::Typing { by, .. }) => format!("typing {}", by.0[0]),
-        Mail::Conversation(_, ToConversation::Attached(_, at)) => format!("attached {}", at.conn),
-        Mail::Conversation(_, ToConversation::WatchAgain(_)) => "watch again".into(),
+        Mail::Conversation(_, ToConversation::Attached { at, .. }) => format!("attached {}", at.conn),
+        Mail::Conversation(_, ToConversation::Dropped { .. }) => "watch again".into(),
         Mail::Presence(_, ToPresence::Appear(_, at, how)) => format!("{how:?} {}", at.conn),
         Mail::Connections(ToConnections::Event(f)) => {
             format!("event {}{} to {}", place(&f.conversation), f.seq, list(&f.to))

@@ -17,7 +17,7 @@ pub(super) const WAITING_MAX: usize = 1024;
 pub(super) const BEHIND: Duration = Duration::from_millis(500);
 
 impl State {
-    pub(super) fn mail(&mut self, mail: ToConversation, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn mail(&mut self, mail: ToConversation, forwarded: bool, now: Now, out: &mut Vec<Action>) {
         let mut telling = Vec::new();
         match mail {
             ToConversation::Submit(what) if self.waiting.len() >= WAITING_MAX || self.is_behind(now) => {
@@ -28,7 +28,8 @@ impl State {
             ToConversation::Submit(what) => {
                 self.last_mail = Some(now.mono);
                 let (index, peek) = (Index::NotAsked, Peek::NotAsked);
-                self.waiting.push_back(Wish { what, since: now.mono, index, peek, exists: false, unknown: false });
+                let (exists, unknown) = (false, false);
+                self.waiting.push_back(Wish { what, since: now.mono, index, peek, forwarded, exists, unknown });
                 self.unasked += 1;
             }
             ToConversation::Mark(request) => {
@@ -39,10 +40,13 @@ impl State {
                 self.last_mail = Some(now.mono);
                 self.typing.push((by, on));
             }
-            ToConversation::Watched { slice, devices } => self.audience.answered(slice, devices, &mut telling),
-            ToConversation::Attached(user, device) => self.audience.attached(user, device, &mut telling),
-            ToConversation::Detached(user, device) => self.audience.detached(user, device),
-            ToConversation::WatchAgain(slice) => self.audience.watch_again(slice, &mut telling),
+            ToConversation::Watched { slice, watch, devices, complete } => {
+                self.audience.answered(slice, watch, devices, complete, &mut telling);
+            }
+            ToConversation::Attached { watch, user, at } => self.audience.attached(watch, user, at, &mut telling),
+            ToConversation::Detached { watch, user, at } => self.audience.detached(watch, user, at),
+            ToConversation::Unwatched { slice, watch } => self.audience.watches.ended(slice, watch),
+            ToConversation::Dropped { slice, watch } => self.audience.watches.dropped(slice, watch, &mut telling),
         }
         out.extend(telling.into_iter().map(Action::Tell));
     }

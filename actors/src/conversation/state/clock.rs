@@ -11,6 +11,8 @@ use crate::entities::Now;
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// How often a channel that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long telling waits for presence channels that do not answer.
 pub(super) const WATCH_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) const STORE_DEADLINE: Duration = Duration::from_millis(STORE_DEADLINE_MS);
@@ -31,12 +33,9 @@ impl State {
             self.untold_since = None;
             out.extend(telling.into_iter().map(Action::Tell));
         }
-        if self.is_idle() && self.last_mail.is_some_and(|at| now.mono.duration_since(at) >= IDLE) {
-            let mut telling = Vec::new();
-            self.audience.part(&mut telling);
-            out.extend(telling.into_iter().map(Action::Tell));
-            out.push(Action::StopIfIdle);
-            self.parting = true;
+        if self.ask_again_at.is_some_and(|at| at <= now.mono) {
+            self.ask_again_at = None;
+            self.watching(out, |watches, out| watches.retry(out));
         }
     }
 
@@ -50,6 +49,7 @@ impl State {
             && self.unsettled.is_empty()
             && self.held.is_empty()
             && self.audience.is_told()
+            && self.audience.watches.are_answered()
             && self.marks.is_empty()
             && self.typing.is_empty()
             && !self.loading
@@ -59,10 +59,17 @@ impl State {
         if self.parting {
             return;
         }
+        if self.audience.watches.are_answered() {
+            self.ask_again_at = None;
+        } else {
+            self.ask_again_at.get_or_insert(now.mono + ASK_AGAIN);
+        }
         let idle = self.is_idle();
         let at = match (idle, self.retry_at, self.last_mail) {
             (false, Some(retry), _) if retry > now.mono => retry.min(now.mono + TICK),
             (false, ..) => now.mono + TICK,
+            // about to stop, and waiting for channels
+            (true, _, Some(last)) if last + IDLE <= now.mono || !self.is_here() => now.mono + TICK,
             (true, _, Some(last)) => last + IDLE,
             (true, _, None) => now.mono + IDLE,
         };

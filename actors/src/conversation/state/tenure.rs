@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    Code, Epoch, Error, Kind, Seq, UserId,
+    Epoch, Kind, Seq, UserId,
     peer::{Change, Done, Outcome},
 };
 use storage::log::{Claimed, Created, Head, Tenancy};
@@ -13,10 +13,11 @@ use super::{
     clock::STORE_DEADLINE,
     extract,
     outcomes::{answer, give_up, stored, timeout, unavailable},
+    placed::moved,
     planted::Mistake,
 };
 use crate::{
-    conversation::{audience::Audience, recent::Recent, roster::Roster},
+    conversation::{recent::Recent, roster::Roster},
     entities::Now,
     meters::Owned,
     refusals::{no_such_conversation, too_many_members},
@@ -30,24 +31,28 @@ const NO_DUEL: Duration = Duration::from_secs(1);
 
 impl State {
     pub(super) fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
-        if let Some(at) = self.waiting.iter().position(|w| matches!(w.what.change, Change::Create { .. }) && !w.exists)
+        let here = self.is_here();
+        if here
+            && let Some(at) =
+                self.waiting.iter().position(|w| matches!(w.what.change, Change::Create { .. }) && !w.exists)
             && let Some(wish) = self.waiting.remove(at)
         {
             return self.create(wish, now, out);
         }
         #[cfg(test)]
         self.ask_early(out);
-        for wish in self.waiting.iter_mut().filter(|w| w.peek == Peek::NotAsked) {
+        for wish in self.waiting.iter_mut().filter(|w| here && w.peek == Peek::NotAsked) {
             wish.peek = Peek::Asked;
             out.push(Action::Store(Job::Peek(wish.what.by)));
         }
-        if self.restarted || !self.limbo.is_empty() || self.waiting.iter().any(|w| w.peek == Peek::Known) {
+        let wanted = here && self.waiting.iter().any(|w| w.peek == Peek::Known);
+        if self.restarted || !self.limbo.is_empty() || wanted {
             self.restarted = false;
             self.stage = Stage::Claiming;
             let tail_from =
                 if self.continues { Some(self.limbo_from.unwrap_or(self.head.seq)) } else { self.limbo_from };
             out.push(Action::Store(Job::Claim { tail_from }));
-        } else if self.roster.is_none() && !self.loading && !(self.marks.is_empty() && self.typing.is_empty()) {
+        } else if here && self.roster.is_none() && !self.loading && !(self.marks.is_empty() && self.typing.is_empty()) {
             self.loading = true;
             out.push(Action::Store(Job::Load(self.epoch)));
         }
@@ -76,7 +81,9 @@ impl State {
                 self.failures = 0;
                 self.head = head;
                 self.recent = Recent::from_tail(Seq(0), std::slice::from_ref(&event));
-                self.audience = Audience::new(self.id, Seq(0));
+                let mut telling = Vec::new();
+                self.audience.load(std::iter::empty(), Seq(0), &mut telling);
+                out.extend(telling.into_iter().map(Action::Tell));
                 if let Change::Create { kind, title, members } = &wish.what.change {
                     self.roster = Some(Roster::created(*kind, title.clone(), members));
                 }
@@ -238,9 +245,7 @@ impl State {
                     _ => return,
                 }
                 let mut telling = Vec::new();
-                let mut audience = Audience::new(self.id, self.head.seq);
-                std::mem::swap(&mut self.audience, &mut audience);
-                self.audience.load(roster.members.keys().copied(), &mut telling);
+                self.audience.load(roster.members.keys().copied(), self.head.seq, &mut telling);
                 out.extend(telling.into_iter().map(Action::Tell));
                 self.roster = Some(roster);
             }
@@ -296,10 +301,16 @@ impl State {
     /// Another node owns the log: its owner is to be asked, and not be claimed from at once.
     pub(super) fn deposed(&mut self, now: Now, out: &mut Vec<Action>) {
         self.lose(false, out);
-        let moved: Outcome =
-            Outcome::Refused(Error::new(Code::Moved, "another node owns this conversation now").into());
-        for wish in self.waiting.drain(..) {
-            answer(wish.what.requester, if wish.unknown { timeout() } else { moved.clone() }, out);
+        out.push(Action::ReadView);
+        // by the view it is here: who asks again in a while may be served
+        if self.is_here() {
+            for wish in self.waiting.drain(..) {
+                if wish.unknown {
+                    answer(wish.what.requester, timeout(), out);
+                } else {
+                    moved(wish.what.requester, out);
+                }
+            }
         }
         self.retry_at = Some(now.mono + NO_DUEL);
     }

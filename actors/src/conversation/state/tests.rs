@@ -1,6 +1,7 @@
 //! The owner of a log against the real model store, with one fault at a time.
 
 mod answers;
+mod placed;
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,7 @@ use std::{
 use protocol::{
     Body, ConnId, Kind, Post, Role,
     limits::{BATCH_EVENTS_MAX, BUCKET_EVENTS},
-    peer::{Address, Change, Done, Fanout, Mail, MarkRequest, Slice, ToPresence},
+    peer::{Address, Change, Done, Fanout, MarkRequest, Slice, ToPresence, WatchId},
 };
 use storage::{
     Store,
@@ -35,6 +36,11 @@ fn device(n: u8) -> Address {
     Address { node: NODE, conn: ConnId(u64::from(n)) }
 }
 
+/// A node alone, whose conversation lives for the first time.
+fn ground(me: Incarnation) -> Ground {
+    Ground { me, names: 0, members_max: 100, places: Places::alone(me) }
+}
+
 /// One fault for the next call of an operation.
 type Plan = Arc<Mutex<Vec<(Operation, Fault)>>>;
 
@@ -46,6 +52,8 @@ struct Desk {
     now: Now,
     tags: u32,
     connected: HashMap<UserId, Address>,
+    /// The last watch that each channel was asked for.
+    watches: HashMap<Slice, WatchId>,
     said: Vec<String>,
     jobs: Vec<&'static str>,
 }
@@ -62,12 +70,13 @@ impl Desk {
         });
         let now = Now { mono: Instant::now(), wall: protocol::Millis(1_000) };
         Desk {
-            state: State::new(C, NODE, 100, false),
+            state: State::new(C, ground(NODE), false),
             store,
             plan,
             now,
             tags: 0,
             connected: (1..=4).map(|n| (user(n), device(n))).collect(),
+            watches: HashMap::new(),
             said: Vec::new(),
             jobs: Vec::new(),
         }
@@ -88,7 +97,7 @@ impl Desk {
 
     /// Begins again with nothing but the store, as after an idle stop or on another node.
     fn reborn(&mut self, node: Incarnation, restarted: bool) {
-        self.state = State::new(C, node, 100, restarted);
+        self.state = State::new(C, ground(node), restarted);
     }
 
     async fn post(&mut self, by: u8, cid: &str, text: &str) {
@@ -134,12 +143,12 @@ impl Desk {
                         self.jobs.push(name(&job));
                         inputs.push_back(Input::Store(ask(C, job, self.state.me, &self.store).await));
                     }
-                    Action::Tell(Telling::Mail(Mail::Presence(slice, mail))) => {
-                        inputs.extend(self.presence(slice, mail))
-                    }
+                    Action::Tell(Telling::Channel(_, slice, mail)) => inputs.extend(self.presence(slice, mail)),
                     Action::Tell(Telling::Node(_, mail)) => self.hear(mail),
                     Action::StopIfIdle => self.said.push("stop".into()),
-                    Action::Tell(Telling::Mail(_)) | Action::Flush | Action::FlushSoon | Action::WakeAt(_) => {}
+                    Action::Forward(_, mail) => self.said.push(format!("forward {mail:?}")),
+                    Action::AskComplete(at) => inputs.push_back(Input::Complete(at)),
+                    Action::ReadView | Action::Flush | Action::FlushSoon | Action::WakeAt(_) => {}
                 }
             }
         }
@@ -168,10 +177,21 @@ impl Desk {
         appends
     }
 
-    fn presence(&self, slice: Slice, mail: ToPresence) -> Option<Input> {
-        let ToPresence::WatchMembers { users, .. } = mail else { return None };
-        let devices = users.iter().filter_map(|u| self.connected.get(u).map(|d| (*u, *d))).collect();
-        Some(Input::Mail(ToConversation::Watched { slice, devices }))
+    fn presence(&mut self, slice: Slice, mail: ToPresence) -> Option<Input> {
+        Some(Input::Mail(match mail {
+            ToPresence::WatchMembers { watch, users, .. } => {
+                self.watches.insert(slice, watch);
+                let devices = users.iter().filter_map(|u| self.connected.get(u).map(|d| (*u, *d))).collect();
+                ToConversation::Watched { slice, watch, devices, complete: true }
+            }
+            ToPresence::Unwatch(_, watch) => ToConversation::Unwatched { slice, watch },
+            _ => return None,
+        }))
+    }
+
+    /// What the channel of this user says of the watch it has.
+    fn watched(&self, n: u8, what: impl Fn(WatchId, UserId, Address) -> ToConversation) -> Input {
+        Input::Mail(what(self.watches[&Slice::of(user(n))], user(n), device(n)))
     }
 
     fn hear(&mut self, mail: ToConnections) {
@@ -452,7 +472,8 @@ async fn a_refusal_by_a_deposed_owner_is_not_given() {
 async fn g7_the_answer_to_a_socket_not_yet_known_comes_after_the_head_of_what_it_missed() {
     let mut desk = Desk::group().await;
     desk.post(2, "a", "hello").await;
-    desk.run(Input::Mail(ToConversation::Detached(user(3), device(3)))).await;
+    let gone = desk.watched(3, |watch, user, at| ToConversation::Detached { watch, user, at });
+    desk.run(gone).await;
     desk.take();
     desk.post(2, "b", "are you there?").await;
     desk.post(3, "c", "just back").await;

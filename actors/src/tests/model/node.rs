@@ -7,7 +7,7 @@ use std::{
 
 use protocol::{
     ClientId, ConversationId, Epoch, Event, Incarnation, Seq, UserId,
-    peer::{Mail, ToConnections, ToConversation, ToPresence},
+    peer::{ToConnections, ToConversation, ToPresence},
 };
 use storage::{
     Error,
@@ -21,10 +21,11 @@ use super::{
     scenes::{Luck, Planted, Scene},
 };
 use crate::{
+    cluster::places::Places,
     conversation::{
         audience::Telling,
         state::{
-            Action, Answer, Input, Job, State,
+            Action, Answer, Ground, Input, Job, State,
             digest::{hash_event, unordered},
         },
     },
@@ -74,7 +75,8 @@ pub(super) struct Around<'a> {
 impl Node {
     pub(super) fn new(nth: u8, life: u8, restarted: bool, scene: &Scene) -> Node {
         let me = Incarnation([nth + 1, life, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let mut state = State::new(LOG, me, 100, restarted);
+        let ground = Ground { me, names: 0, members_max: 100, places: Places::alone(me) };
+        let mut state = State::new(LOG, ground, restarted);
         if let Some(Planted::Owner(mistake)) = scene.planted {
             state.plant(Some(mistake));
         }
@@ -88,9 +90,10 @@ impl Node {
             for action in self.state.on(input, around.now) {
                 match action {
                     Action::Store(job) => inputs.extend(self.begin(job, around)),
-                    Action::Tell(Telling::Mail(Mail::Presence(slice, ToPresence::WatchMembers { users, .. }))) => {
+                    Action::Tell(Telling::Channel(_, slice, ToPresence::WatchMembers { watch, users, .. })) => {
                         let devices = users.into_iter().map(|user| (user, device(user))).collect();
-                        inputs.push_back(Input::Mail(ToConversation::Watched { slice, devices }));
+                        let watched = ToConversation::Watched { slice, watch, devices, complete: true };
+                        inputs.push_back(Input::Mail(watched));
                     }
                     Action::Tell(Telling::Node(_, ToConnections::Answer(conn, _, outcome))) => {
                         around.clients.answered(conn, &outcome, around.store, around.scene);
@@ -98,6 +101,7 @@ impl Node {
                     Action::Tell(Telling::Node(_, ToConnections::Event(fanout))) => {
                         around.clients.told(&fanout, around.store, around.scene);
                     }
+                    Action::Forward(..) | Action::AskComplete(_) | Action::ReadView => {}
                     Action::Tell(_) | Action::Flush | Action::FlushSoon | Action::WakeAt(_) | Action::StopIfIdle => {}
                 }
             }

@@ -81,6 +81,16 @@ fn slice() -> impl Strategy<Value = Slice> {
     any::<u16>().prop_map(Slice)
 }
 
+fn watch() -> impl Strategy<Value = WatchId> {
+    number().prop_map(WatchId)
+}
+
+fn to_node() -> impl Strategy<Value = ToNode> {
+    let digest = (number(), any::<u64>(), any::<bool>(), any::<bool>())
+        .prop_map(|(count, sum, registered, complete)| Digest { count, sum, registered, complete });
+    prop_oneof![digest.prop_map(ToNode::Digest), Just(ToNode::Rebuild), slice().prop_map(ToNode::Refill)]
+}
+
 fn cid() -> impl Strategy<Value = Option<ClientId>> {
     option::of("[a-zA-Zäß]{1,30}".prop_map(|s| ClientId::try_from(s).unwrap()))
 }
@@ -136,11 +146,12 @@ fn to_conversation() -> impl Strategy<Value = ToConversation> {
         submission.prop_map(ToConversation::Submit),
         mark.prop_map(ToConversation::Mark),
         (user(), any::<bool>()).prop_map(|(by, on)| ToConversation::Typing { by, on }),
-        (slice(), vec((user(), address()), 0..4))
-            .prop_map(|(slice, devices)| ToConversation::Watched { slice, devices }),
-        (user(), address()).prop_map(|(u, a)| ToConversation::Attached(u, a)),
-        (user(), address()).prop_map(|(u, a)| ToConversation::Detached(u, a)),
-        slice().prop_map(ToConversation::WatchAgain),
+        (slice(), watch(), vec((user(), address()), 0..4), any::<bool>())
+            .prop_map(|(slice, watch, devices, complete)| ToConversation::Watched { slice, watch, devices, complete }),
+        (watch(), user(), address()).prop_map(|(watch, user, at)| ToConversation::Attached { watch, user, at }),
+        (watch(), user(), address()).prop_map(|(watch, user, at)| ToConversation::Detached { watch, user, at }),
+        (slice(), watch()).prop_map(|(slice, watch)| ToConversation::Unwatched { slice, watch }),
+        (slice(), watch()).prop_map(|(slice, watch)| ToConversation::Dropped { slice, watch }),
     ]
 }
 
@@ -149,9 +160,9 @@ fn to_presence() -> impl Strategy<Value = ToPresence> {
         (user(), address(), presence()).prop_map(|(u, a, p)| ToPresence::Register(u, a, p)),
         (user(), address()).prop_map(|(u, a)| ToPresence::Unregister(u, a)),
         (user(), address(), presence()).prop_map(|(u, a, p)| ToPresence::Appear(u, a, p)),
-        (conversation(), vec(user(), 0..4))
-            .prop_map(|(conversation, users)| ToPresence::WatchMembers { conversation, users }),
-        conversation().prop_map(ToPresence::Unwatch),
+        (conversation(), watch(), vec(user(), 0..4))
+            .prop_map(|(conversation, watch, users)| ToPresence::WatchMembers { conversation, watch, users }),
+        (conversation(), watch()).prop_map(|(c, watch)| ToPresence::Unwatch(c, watch)),
         (address(), vec(user(), 0..4)).prop_map(|(at, users)| ToPresence::WatchUsers { at, users }),
         (requester(), vec(user(), 0..4)).prop_map(|(r, users)| ToPresence::Query(r, users)),
     ]
@@ -211,7 +222,6 @@ fn to_connections() -> impl Strategy<Value = ToConnections> {
         }),
         (vec((user(), state()), 0..4), to()).prop_map(|(states, to)| ToConnections::Presence { states, to }),
         conn().prop_map(ToConnections::Registered),
-        slice().prop_map(ToConnections::RegisterAgain),
         (user(), to()).prop_map(|(user, to)| ToConnections::Parted { user, to }),
         to().prop_map(ToConnections::Resync),
         (conn(), any::<u32>(), outcome()).prop_map(|(c, tag, o)| ToConnections::Answer(c, tag, o)),
@@ -223,6 +233,7 @@ fn mail() -> impl Strategy<Value = Mail> {
         (conversation(), to_conversation()).prop_map(|(c, m)| Mail::Conversation(c, m)),
         (slice(), to_presence()).prop_map(|(s, m)| Mail::Presence(s, m)),
         to_connections().prop_map(Mail::Connections),
+        to_node().prop_map(Mail::Node),
     ]
 }
 
@@ -424,6 +435,7 @@ fn one_greeting() -> Frame {
 fn one_of_each() -> Vec<(&'static str, Mail)> {
     let (c, user, conn, slice) = (ConversationId([0xC0; 16]), UserId([0xA1; 16]), ConnId(300), Slice(1023));
     let at = Address { node: Incarnation([0x11; 16]), conn };
+    let watch = WatchId(0x1_0000_0002);
     let requester = Requester { at, tag: 7 };
     let cid = ClientId::try_from("k".to_owned()).ok();
     let submit = |change| {
@@ -459,15 +471,19 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         ("submit title", submit(Change::Title("T".into()))),
         ("mark", conversation(ToConversation::Mark(MarkRequest { requester: None, by: user, read: true, seq }))),
         ("typing", conversation(ToConversation::Typing { by: user, on: true })),
-        ("watched", conversation(ToConversation::Watched { slice, devices: vec![(user, at)] })),
-        ("attached", conversation(ToConversation::Attached(user, at))),
-        ("detached", conversation(ToConversation::Detached(user, at))),
-        ("watch again", conversation(ToConversation::WatchAgain(slice))),
+        ("watched", {
+            let devices = vec![(user, at)];
+            conversation(ToConversation::Watched { slice, watch, devices, complete: true })
+        }),
+        ("attached", conversation(ToConversation::Attached { watch, user, at })),
+        ("detached", conversation(ToConversation::Detached { watch, user, at })),
+        ("unwatched", conversation(ToConversation::Unwatched { slice, watch })),
+        ("dropped", conversation(ToConversation::Dropped { slice, watch })),
         ("register", presence(ToPresence::Register(user, at, Presence::Online))),
         ("unregister", presence(ToPresence::Unregister(user, at))),
         ("appear", presence(ToPresence::Appear(user, at, Presence::Offline))),
-        ("watch members", presence(ToPresence::WatchMembers { conversation: c, users: vec![user] })),
-        ("unwatch", presence(ToPresence::Unwatch(c))),
+        ("watch members", presence(ToPresence::WatchMembers { conversation: c, watch, users: vec![user] })),
+        ("unwatch", presence(ToPresence::Unwatch(c, watch))),
         ("watch users", presence(ToPresence::WatchUsers { at, users: vec![user] })),
         ("query", presence(ToPresence::Query(requester, vec![user]))),
         ("event", Mail::Connections(ToConnections::Event(fanout))),
@@ -481,13 +497,15 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         ("own read", Mail::Connections(ToConnections::OwnRead { conversation: c, seq, to: to.clone() })),
         ("presence", Mail::Connections(ToConnections::Presence { states: vec![(user, away)], to: to.clone() })),
         ("registered", Mail::Connections(ToConnections::Registered(conn))),
-        ("register again", Mail::Connections(ToConnections::RegisterAgain(slice))),
         ("parted", Mail::Connections(ToConnections::Parted { user, to: to.clone() })),
         ("resync", Mail::Connections(ToConnections::Resync(to))),
         ("answer stored", answer(Outcome::Done(stored))),
         ("answer unchanged", answer(Outcome::Done(Done::Unchanged))),
         ("answer presence", answer(Outcome::Done(Done::Presence(vec![(user, away)])))),
         ("answer refused", answer(Outcome::Refused(refusal))),
+        ("digest", Mail::Node(ToNode::Digest(Digest { count: 300, sum: u64::MAX, registered: true, complete: false }))),
+        ("rebuild", Mail::Node(ToNode::Rebuild)),
+        ("refill", Mail::Node(ToNode::Refill(slice))),
     ]
 }
 

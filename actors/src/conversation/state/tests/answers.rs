@@ -19,6 +19,7 @@ impl Desk {
             match action {
                 Action::Store(job) => jobs.push(job),
                 Action::Tell(Telling::Node(_, mail)) => self.hear(mail),
+                Action::Tell(Telling::Channel(_, slice, mail)) => drop(self.presence(slice, mail)),
                 _ => {}
             }
         }
@@ -267,8 +268,14 @@ async fn a_channel_that_does_not_answer_delays_telling_by_a_second_and_no_more()
     desk.now.mono += WATCH_PATIENCE;
     desk.put(Input::Tick);
     assert_eq!(desk.take(), ["head 1 to 2", "event 2 to 2 for 2"], "the sender at least");
-    let watched = ToConversation::Watched { slice: Slice::of(user(3)), devices: vec![(user(3), device(3))] };
-    desk.put(Input::Mail(watched));
+    let slice = Slice::of(user(3));
+    let watched = desk.watched(3, |watch, user, at| ToConversation::Watched {
+        slice,
+        watch,
+        devices: vec![(user, at)],
+        complete: true,
+    });
+    desk.put(watched);
     assert_eq!(desk.take(), ["head 2 to 3"], "who was not known learns of it");
 }
 
@@ -277,10 +284,12 @@ async fn a_channel_that_crashed_is_asked_again_and_its_devices_get_the_head_once
     let mut desk = Desk::group().await;
     desk.post(2, "a", "hello").await;
     desk.take();
-    desk.run(Input::Mail(ToConversation::WatchAgain(Slice::of(user(3))))).await;
+    let refill = || Input::Forgotten(NODE, Some(Slice::of(user(3))));
+    desk.run(refill()).await;
     assert_eq!(desk.take(), [""; 0], "a device that was known gets nothing anew");
-    desk.run(Input::Mail(ToConversation::Detached(user(3), device(3)))).await;
-    desk.run(Input::Mail(ToConversation::WatchAgain(Slice::of(user(3))))).await;
+    let gone = desk.watched(3, |watch, user, at| ToConversation::Detached { watch, user, at });
+    desk.run(gone).await;
+    desk.run(refill()).await;
     assert_eq!(desk.take(), ["head 2 to 3"]);
 }
 

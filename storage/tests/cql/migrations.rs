@@ -141,6 +141,9 @@ async fn a_table_altered_by_hand_is_named_with_the_column() {
         alter("DROP title").await;
         let refused = refusal(plan(&settings).await);
         assert!(refused.contains("the table conversations has no column title"), "{refused}");
+        operator.query_unpaged(format!("DROP TABLE {}.activity", settings.keyspace), ()).await.unwrap();
+        let refused = refusal(Cql::open(&settings).await);
+        assert!(refused.contains("the table activity is not there"), "{refused}");
     })
     .await;
 }

@@ -1,0 +1,90 @@
+//! This node's own place in the view: when it joins, when it serves, when it goes.
+
+use std::time::Duration;
+
+use protocol::cluster::MemberState;
+use tokio::time::Instant;
+
+use super::State;
+use crate::cluster::{compare::Misfit, view::Edit};
+
+/// A store that was away must have answered for this long before anything is placed here again.
+const STORE_BACK: Duration = Duration::from_secs(2);
+
+/// What it was told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Serve,
+    Drain,
+    Leave,
+}
+
+impl State {
+    /// Joins if it fits in, as far as that can be known: as soon as a member or a seed has greeted it, or nobody is there
+    /// to do so.
+    pub(super) fn join(&self, now: Instant) -> Option<Edit> {
+        let known = self.row.known()?;
+        if self.wish != Wish::Serve || self.kept_out().is_some() {
+            return None;
+        }
+        let met = self.peers.linked().next().is_some();
+        if !met && !self.dials.nobody_answers(self.me.has_seeds) && now < known + self.me.dead {
+            return None;
+        }
+        let greeting = &self.me.greeting;
+        Some(Edit::Join {
+            node: greeting.node.clone(),
+            incarnation: greeting.incarnation,
+            address: self.me.address.clone(),
+            weight: self.me.weight,
+        })
+    }
+
+    /// A member that it does not fit with keeps it out; and where no cluster is yet, so does any node that it met: a seed
+    /// of another cluster must not make it begin one of its own. Strangers keep nobody out of a cluster that exists.
+    pub(super) fn kept_out(&self) -> Option<(&str, &Misfit)> {
+        let view = self.row.view();
+        let mut misfits = self.misfits.iter();
+        let (node, (misfit, _)) =
+            misfits.find(|(node, _)| view.version == 0 || view.live().any(|member| member.node == **node))?;
+        Some((node.as_str(), misfit))
+    }
+
+    /// What it changes of its own state.
+    pub(super) fn own(&self, state: MemberState, now: Instant) -> Vec<Edit> {
+        match self.wish {
+            Wish::Serve if state == MemberState::Up => Vec::new(),
+            Wish::Serve => self.rise(state, now).unwrap_or_default(),
+            Wish::Drain => vec![Edit::Draining(self.id())],
+            Wish::Leave => vec![Edit::Gone(self.id())],
+        }
+    }
+
+    /// It serves once it hears, and is heard by, every member that is up. The first one, with nobody up, looks at those
+    /// that were: who is silent is gone in the same write, so that what it left untold is looked after.
+    fn rise(&self, state: MemberState, now: Instant) -> Option<Vec<Edit>> {
+        if state == MemberState::NoStore && self.store_ok.is_none_or(|since| now < since + STORE_BACK) {
+            return None;
+        }
+        let mut edits = Vec::new();
+        let others = || self.row.view().live().filter(|member| member.incarnation != self.id());
+        let first = others().all(|member| member.state != MemberState::Up);
+        for member in others() {
+            let matters = match member.state {
+                MemberState::Up => true,
+                MemberState::NoStore | MemberState::Draining => first,
+                MemberState::Joining | MemberState::Gone => false,
+            };
+            let peer = self.peers.get(member.incarnation)?;
+            if matters && !peer.two_way(now) {
+                let dead = peer.dead_since(self.me.dead, now).is_some();
+                if !(first && dead) {
+                    return None;
+                }
+                edits.push(Edit::Gone(member.incarnation));
+            }
+        }
+        edits.push(Edit::Up(self.id()));
+        Some(edits)
+    }
+}

@@ -25,7 +25,7 @@ pub enum Changed {
 #[async_trait]
 pub trait Cluster: Send + Sync {
     /// The view as it stands; [`View::default`] if nobody has written one. It sees every change that was answered
-    /// `Applied`, or shown as `Stale` or by [`Cluster::decided_view`], before it began. A change of unknown outcome it may
+    /// `Applied`, and whatever anybody was shown, before it began: it never goes back. A change of unknown outcome it may
     /// not see even where nobody can stop that any more. A plain read: many nodes may ask often.
     async fn view(&self) -> Result<View, Error>;
 

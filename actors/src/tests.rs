@@ -5,7 +5,9 @@ mod chaos;
 mod flood;
 mod kills;
 mod late;
+mod links;
 mod model;
+mod network;
 mod parting;
 mod resync;
 

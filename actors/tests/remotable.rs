@@ -47,6 +47,10 @@ impl Dialer for Alone {
     fn dial<'a>(&'a self, _: &'a PeerAddress) -> BoxFuture<'a, Result<PeerStream, NotReached>> {
         Box::pin(async { Err(NotReached { refused: true, why: "there is nobody".to_owned() }) })
     }
+
+    fn seeds(&self) -> BoxFuture<'_, Vec<PeerAddress>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 fn settings() -> Settings {

@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// This node
     #[command(subcommand)]
     Node(Node),
+    /// Several nodes together
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Whether a node could run here: configuration, ports, descriptors, data directory, speed of the disk, stores
     Check,
     /// Bring the history's schema to this release's; a starting node does the same
@@ -106,6 +109,19 @@ pub(crate) enum User {
 pub(crate) enum Node {
     /// Tell all clients to go, finish what is under way, and end the process
     Drain,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Cluster {
+    /// Make an authority and certificates for nodes; run again, it makes those of further nodes
+    Init {
+        /// Where to put them
+        #[arg(long, value_name = "DIR", default_value = "starling-cluster")]
+        out: PathBuf,
+        /// `node.id` of a node to make a certificate for; repeatable
+        #[arg(long = "node", value_name = "NAME")]
+        nodes: Vec<String>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod house;
 mod operate;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             say(config::defaults().trim_end());
             Ok(())
         }
+        Command::Cluster(cli::Cluster::Init { out, nodes }) => cluster::init(&out, &nodes),
         command => load(&cli.sources).and_then(|loaded| match command {
             Command::Config(cli::Config::Check) => Ok(()),
             Command::Config(_) => {
@@ -37,7 +39,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Backup { file } => house::backup(&loaded.config, &file),
             Command::Export { file } => house::export(&loaded.config, &file),
             Command::Import { file, resume } => house::import(&loaded.config, &file, resume),
-            Command::Serve | Command::Version => serve::run(loaded.config, cli.sources),
+            Command::Serve | Command::Version | Command::Cluster(_) => serve::run(loaded.config, cli.sources),
             Command::Status { output } => operate::status(&loaded.config, output),
             Command::Keys(keys) => operate::keys(&loaded.config, keys),
             Command::User(user) => operate::user(&loaded.config, user),

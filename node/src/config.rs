@@ -1,6 +1,7 @@
 //! Configuration: built-in defaults < file < environment < flags, checked before anything is opened. A mistake names
 //! key, value, reason and remedy; all mistakes are reported at once. Reads files that keys name, opens nothing else.
 
+mod cluster;
 mod keys;
 mod print;
 mod secret;
@@ -12,7 +13,7 @@ pub(crate) use keys::Config;
 use keys::{KEYS, Key};
 pub(crate) use print::{defaults, effective};
 pub(crate) use secret::parse_key;
-pub(crate) use value::Network;
+pub(crate) use value::{Network, is_server};
 use value::{Refusal, Value};
 
 /// The file that is read when `--config` names no other.
@@ -153,6 +154,7 @@ fn contradictions(loaded: &Loaded) -> Vec<Mistake> {
         found.push(loaded.mistake("auth.refresh_ttl_s", "a refresh token must outlive the access token", remedy));
     }
     stores(loaded, &mut found);
+    cluster::contradictions(loaded, &mut found);
     let mut taken = std::collections::HashMap::new();
     for (name, address) in [
         ("listen.client", config.listen_client),

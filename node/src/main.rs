@@ -13,6 +13,7 @@ mod http;
 mod logs;
 mod metrics;
 mod net;
+mod peers;
 mod report;
 mod routes;
 mod serve;

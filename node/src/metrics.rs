@@ -83,6 +83,10 @@ fn describe() {
     metrics::describe_counter!("starling_connections_opened_total", "WebSockets that said hello");
     metrics::describe_counter!("starling_connections_closed_total", "WebSockets ended, by close code");
     metrics::describe_counter!("starling_connections_refused_total", "connections refused before their first byte");
+    metrics::describe_counter!(
+        "starling_peers_refused_total",
+        "connections to listen.peer that did not become a stream"
+    );
     metrics::describe_counter!("starling_hello_total", "first frames, by result");
     metrics::describe_counter!("starling_frames_total", "frames, by direction and type");
     metrics::describe_counter!("starling_frame_bytes_total", "bytes of frames, by direction");

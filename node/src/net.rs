@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub(crate) use stream::Stream;
 use tokio::{
-    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -57,10 +56,8 @@ impl Door {
             };
             let (tcp, peer) = match accepted {
                 Ok(accepted) => accepted,
-                Err(error) if is_about_the_client(&error) => continue,
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    cannot_accept(&error).await;
                     continue;
                 }
             };
@@ -90,6 +87,14 @@ fn turn_away(tcp: &TcpStream, tls: bool) {
         // What the client has already sent is read, else closing would reset the connection under the answer.
         let _ = tcp.try_read(&mut [0; 4096]);
         let _ = tcp.try_write(BUSY);
+    }
+}
+
+/// Goes on at once after what concerns one client only, later after what concerns all.
+pub(crate) async fn cannot_accept(error: &std::io::Error) {
+    if !is_about_the_client(error) {
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
@@ -144,7 +149,7 @@ async fn http(
 }
 
 /// Returns when it turns true, or nobody is left to turn it.
-async fn asked(closing: &mut watch::Receiver<bool>) {
+pub(crate) async fn asked(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
@@ -153,14 +158,4 @@ pub(crate) async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|error| {
         format!("cannot listen on {key} {address}: {error}; choose another address or stop who holds it")
     })
-}
-
-/// Says goodbye at once to whoever connects: there is nobody to talk to yet on the peers' port.
-pub(crate) async fn hold(listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((mut tcp, _)) => drop(tcp.shutdown().await),
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
 }

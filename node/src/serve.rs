@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{Random, Settings, Starling, World, settings};
+use actors::{Random, Settings, Starling, World, cluster::transport::Transport, settings};
 use tokio::sync::watch;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     http::edge::Edge,
     logs, metrics,
     net::{self, Door, admission::Admission, tls::Tls},
+    peers::{self, Peers},
     report::{Failure, complain, say},
     routes,
     shutdown::{self, Shutdown},
@@ -47,14 +48,16 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     let data = DataDir::open(&config.node_data_dir).map_err(failed)?;
     let client = net::bind("listen.client", config.listen_client).await.map_err(failed)?;
     let operators = net::bind("listen.admin", config.listen_admin).await.map_err(failed)?;
-    let peers = net::bind("listen.peer", config.listen_peer).await.map_err(failed)?;
+    let nodes = net::bind("listen.peer", config.listen_peer).await.map_err(failed)?;
     let tls = match (&config.listen_tls_cert, &config.listen_tls_key_file) {
         (Some(cert), Some(key)) => Some(Tls::load(cert, key).map_err(failed)?),
         _ => None,
     };
-    let [client_at, admin_at, peer_at] = [&client, &operators, &peers].map(|l| l.local_addr().map(|a| a.to_string()));
+    let [client_at, admin_at, peer_at] = [&client, &operators, &nodes].map(|l| l.local_addr().map(|a| a.to_string()));
     let settings = settings(&config, &data).map_err(failed)?;
     let node = settings.node.clone();
+    let peers = Peers::open(&config, &node).map_err(failed)?;
+    let greeting = peers::greeting(&config, &settings).map_err(failed)?;
 
     let level = logs::start(&config.log_format, &config.log_level);
     let recorder = metrics::start(&node);
@@ -62,7 +65,7 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
 
     let clock = Arc::new(SteadyClock::start(&data.clock_mark()));
     let shutdown = Shutdown::new();
-    shutdown::listen(shutdown.clone(), reload(sources, level, tls.clone()))
+    shutdown::listen(shutdown.clone(), reload(sources, level, tls.clone(), peers.clone()))
         .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     let closing = watch::Sender::new(false);
     let edge = Edge::new(clock.clone(), Arc::new(SecureRandom), &config);
@@ -94,7 +97,12 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     // Before the stores: whoever comes meanwhile gets an answer, and a signal ends the waiting.
     tokio::spawn(clients.serve(closing.subscribe()));
     tokio::spawn(admins.serve(closing.subscribe()));
-    tokio::spawn(net::hold(peers));
+    let (links, events) = Transport::start(greeting, peers.clone(), Arc::new(SecureRandom))
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    tokio::spawn(peers.clone().accept(nodes, links, closing.subscribe()));
+    tokio::spawn(peers::report(events));
+    tokio::spawn(async move { peers.watch().await });
     tokio::spawn(metrics::upkeep(recorder));
     tokio::spawn(keep_time(clock.clone()));
     if let Some(tls) = &tls {
@@ -223,11 +231,12 @@ async fn keep_time(clock: Arc<SteadyClock>) {
 }
 
 /// What SIGHUP does: certificates and the log level, from the same sources as at start.
-fn reload(sources: Sources, level: logs::Level, tls: Option<Tls>) -> impl Fn() + Send + 'static {
+fn reload(sources: Sources, level: logs::Level, tls: Option<Tls>, peers: Arc<Peers>) -> impl Fn() + Send + 'static {
     move || {
         if let Some(tls) = &tls {
             tls.reload();
         }
+        peers.reload();
         match config::load(&sources, config::environment()) {
             Ok(loaded) => {
                 level.set(&loaded.config.log_level);

@@ -151,3 +151,50 @@ fn the_preflight_check_names_what_is_wrong() {
     assert!(out.contains("FAIL  listen.client") && out.contains("FAIL  node.data_dir"), "{out}");
     drop(dir);
 }
+
+#[test]
+fn an_authority_and_certificates_are_made_once_and_fit_the_configuration_that_is_printed() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("cluster");
+    let init = |nodes: &[&str]| {
+        let nodes = nodes.iter().flat_map(|node| ["--node", node]);
+        let words: Vec<&str> = ["cluster", "init", "--out", out.to_str().unwrap()].into_iter().chain(nodes).collect();
+        starling(&words)
+    };
+    let (code, printed, err) = init(&["n1", "n2"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for name in ["ca.pem", "ca.key", "n1.pem", "n1.key", "n2.pem", "n2.key"] {
+        assert_eq!(std::fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let checked = |config: &str| {
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, config).unwrap();
+        run(Command::new(env!("CARGO_BIN_EXE_starling")).args(["config", "check", "--config", file.to_str().unwrap()]))
+    };
+    let configs: Vec<&str> = printed.split("# into the configuration of ").skip(1).collect();
+    let configs: Vec<String> = configs.iter().map(|text| text.split_once('\n').unwrap().1.to_owned()).collect();
+    assert_eq!(configs.len(), 2, "{printed}");
+    for config in &configs {
+        assert_eq!(checked(config), (0, String::new(), String::new()), "{config}");
+    }
+
+    let (code, _, err) = checked(&configs[0].replace("id = \"n1\"", "id = \"n3\""));
+    assert_eq!(code, 2);
+    assert!(err.contains("cluster.tls.cert") && err.contains("it is for n1, and node.id is n3"), "{err}");
+
+    let before = std::fs::read(out.join("n1.pem")).unwrap();
+    let (code, _, err) = init(&["n3", "n1"]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with("starling: will not overwrite") && err.contains("n1.pem"), "{err}");
+    assert!(!out.join("n3.pem").exists(), "nothing is made if not all can be");
+    assert_eq!(std::fs::read(out.join("n1.pem")).unwrap(), before);
+    assert_eq!(init(&["n3"]).0, 0, "a further node, by the same authority");
+
+    assert_eq!(init(&["no name"]).0, 2);
+    assert_eq!(init(&["10.0.0.1"]).0, 2);
+    std::fs::remove_file(out.join("ca.key")).unwrap();
+    let (code, _, err) = init(&["n4"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("ca.pem is there without") && err.contains("ca.key"), "{err}");
+}

@@ -38,6 +38,9 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub trait Dialer: Send + Sync {
     /// A stream to a peer that has proved its name, within a deadline of the dialer's own.
     fn dial<'a>(&'a self, address: &'a PeerAddress) -> BoxFuture<'a, Result<PeerStream, NotReached>>;
+
+    /// Where others may be, for who knows nobody; looked up anew each time.
+    fn seeds(&self) -> BoxFuture<'_, Vec<PeerAddress>>;
 }
 
 /// Why a dial came to nothing.

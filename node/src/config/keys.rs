@@ -44,14 +44,14 @@ keys! {
     node_id: String = "node.id", Kind::Name, Some("auto");
     /// Everything this node keeps. Created with mode 0700; a second process on it is refused.
     node_data_dir: String = "node.data_dir", Kind::Text, Some("./starling-data");
-    /// Share of the conversations this node takes, relative to other nodes. Acts once nodes form a cluster.
+    /// Share of the conversations this node takes, relative to other nodes.
     = "node.weight", Kind::Number(1, 100), Some("1");
 
     /// WebSocket and REST, for clients. Address and port; port 0 takes a free one.
     listen_client: SocketAddr = "listen.client", Kind::Address, Some("127.0.0.1:8080");
     /// Health, metrics and the admin API. Never for the public: beyond loopback it needs `admin.token_file`.
     listen_admin: SocketAddr = "listen.admin", Kind::Address, Some("127.0.0.1:8081");
-    /// Other nodes. The port is taken at start; a lone node accepts nobody there.
+    /// Other nodes. Beyond loopback it needs `cluster.tls`: whoever reaches it could call itself a node.
     listen_peer: SocketAddr = "listen.peer", Kind::Address, Some("127.0.0.1:7946");
     /// Addresses or networks (`10.0.0.0/8`) whose `Forwarded` and `X-Forwarded-For` are believed; from all others the
     /// address of the connection counts.
@@ -70,19 +70,23 @@ keys! {
 
     /// Nodes of one cluster share a name. Keys in Redis begin with it, so that clusters can share a server.
     cluster_name: String = "cluster.name", Kind::Name, Some("starling");
-    /// Peers to join, `host:port`. Not in this release: leave it empty.
-    = "cluster.seeds", Kind::EmptyList, Some("");
-    /// How peers reach this node, if not at `listen.peer`. Acts once nodes form a cluster.
-    = "cluster.advertise", Kind::Text, None;
-    /// A peer not heard of for this long is dead, milliseconds. Acts once nodes form a cluster.
+    /// Some of the other nodes, to find all of them: `host:port`, or `dns:name:port` for a node at each address of a name.
+    /// Looked up anew each time. One that answers is enough; this node itself may be among them, so that all nodes can
+    /// have the same list.
+    cluster_seeds: Vec<String> = "cluster.seeds", Kind::Seeds, Some("");
+    /// How peers reach this node, `host:port`. Unset: at `listen.peer`; must be set where that is all addresses.
+    cluster_advertise: Option<String> = "cluster.advertise", Kind::Server, None;
+    /// A peer not heard of for this long is dead, milliseconds. Less finds a dead node sooner and a slow one dead.
     = "cluster.dead_ms", Kind::Number(500, 60_000), Some("3000");
 
-    /// Certificate authority of the nodes. Not in this release.
-    = "cluster.tls.ca", Kind::Later("a single node needs none; remove it"), None;
-    /// This node's certificate. Not in this release.
-    = "cluster.tls.cert", Kind::Later("a single node needs none; remove it"), None;
-    /// Its private key. Not in this release.
-    = "cluster.tls.key_file", Kind::Later("a single node needs none; remove it"), None;
+    /// Who issues the certificates of the nodes, a PEM file: whoever has one of them is a node. `starling cluster init`
+    /// makes an authority and certificates. The three of this section go together; without them nodes speak plainly, and
+    /// only on loopback. Read again when they change and on SIGHUP.
+    cluster_tls_ca: Option<String> = "cluster.tls.ca", Kind::Text, None;
+    /// This node's certificate chain, a PEM file: its DNS name is `node.id`; for servers and clients.
+    cluster_tls_cert: Option<String> = "cluster.tls.cert", Kind::Text, None;
+    /// Its private key, a PEM file that only this user may read.
+    cluster_tls_key_file: Option<String> = "cluster.tls.key_file", Kind::PrivateFile, None;
 
     /// Where conversations and accounts are kept: `sqlite` (one synced file in `node.data_dir`), `cql` (ScyllaDB or
     /// Apache Cassandra: see `storage.cql`; needs `tokens.backend` redis) or `memory` (gone when the process ends: for

@@ -35,6 +35,11 @@ pub(super) fn resolve(loaded: &mut Loaded) -> Vec<Mistake> {
     {
         found.push(loaded.mistake("listen.tls.key_file", reason, remedy));
     }
+    if let Some(path) = &config.cluster_tls_key_file
+        && let Err((reason, remedy)) = private_file(Path::new(path))
+    {
+        found.push(loaded.mistake("cluster.tls.key_file", reason, remedy));
+    }
     loaded.config.admin_token = admin_token;
     loaded.config.auth_secret = auth_secret;
     loaded.config.storage_cql_password = cql_password;

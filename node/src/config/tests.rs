@@ -112,8 +112,9 @@ fn each_value_is_checked_and_the_mistake_says_how_to_mend_it() {
         ("storage.cql.keyspace=Chat-1", &["not a keyspace", "small letters"]),
         ("storage.cql.replication=many", &["`many` is neither a number of copies", "each"]),
         ("tokens.redis.url=http://redis", &["tokens.redis.url: neither redis:// nor rediss://"]),
-        ("cluster.seeds=a:1", &["not in this release"]),
-        ("cluster.tls.ca=/ca.pem", &["not in this release"]),
+        ("cluster.seeds=n1", &["`n1` is no seed", "dns:nodes.example:7946"]),
+        ("cluster.seeds=n1:7946,dns:nodes", &["`dns:nodes` is no seed"]),
+        ("cluster.advertise=n1", &["not a host with a port"]),
         ("listen.trusted_proxies=10.0.0.0/40", &["no address or network"]),
         ("auth.allowed_origins=chat.example", &["no origin", "https://chat.example"]),
         ("listen.client", &["no `=` in it"]),
@@ -200,4 +201,67 @@ fn a_secret_file_that_others_may_read_is_refused_and_secrets_are_never_shown() {
     refused(load_set(&["admin.token_file=/does/not/exist"]), &["cannot be read"]);
     let both = [set[0], "admin.token=0123456789abcdef"];
     refused(load_set(&both), &["admin.token is set as well"]);
+}
+
+#[test]
+fn other_nodes_are_met_with_certificates_or_on_loopback() {
+    let words = ["there are no certificates", "starling cluster init"];
+    refused(load_set(&["listen.peer=0.0.0.0:7946"]), &[&words[..], &["listen.peer"]].concat());
+    refused(load_set(&["cluster.advertise=n1.example:7946"]), &[&words[..], &["cluster.advertise"]].concat());
+    for here in ["127.0.0.1:7946", "[::1]:7946", "localhost:7946"] {
+        assert!(load_set(&[&format!("cluster.advertise={here}")]).is_ok(), "{here}");
+    }
+    refused(load_set(&["cluster.tls.ca=/ca.pem"]), &["cluster.tls.cert: not set", "cluster.tls.key_file: not set"]);
+}
+
+#[test]
+fn nodes_that_are_to_join_share_a_store_and_say_where_they_are() {
+    refused(
+        load_set(&["cluster.seeds=n1:7946"]),
+        &["cluster.seeds", "storage.backend is sqlite", "set storage.backend to cql"],
+    );
+    let (dir, set) = certified("n1");
+    let everywhere = "listen.peer=0.0.0.0:7946".to_owned();
+    refused(
+        load_owned(&[&set[..], std::slice::from_ref(&everywhere)].concat()),
+        &["cluster.advertise", "listen.peer is all addresses"],
+    );
+    let advertised = [everywhere, "cluster.advertise=n1.example:7946".to_owned()];
+    assert!(load_owned(&[&set[..], &advertised].concat()).is_ok());
+    drop(dir);
+}
+
+#[test]
+fn a_certificate_that_peers_would_refuse_is_refused_here() {
+    let (dir, set) = certified("n1");
+    assert!(load_owned(&set).is_ok());
+    let with = |extra: &str| load_owned(&[&set[..], &[extra.to_owned()]].concat());
+    assert!(with("node.id=auto").is_ok(), "compared when the name is known");
+    refused(with("node.id=n2"), &["cluster.tls.cert", "it is for n1, and node.id is n2"]);
+    refused(with("node.id=-n2"), &["node.id", "a certificate cannot bear such a name"]);
+    refused(with("cluster.tls.cert=/none.pem"), &["cluster.tls.cert", "cannot be read"]);
+    let key = dir.path().join("key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    refused(load_owned(&set), &["cluster.tls.key_file", "others may read it (mode 640)", "chmod 600"]);
+}
+
+/// What a node with this name and certificate would set.
+fn certified(node: &str) -> (tempfile::TempDir, Vec<String>) {
+    use crate::peers::issue;
+    let dir = tempfile::tempdir().unwrap();
+    let authority = issue::authority().unwrap();
+    let own = issue::certificate(node, &authority.key).unwrap();
+    let mut set = vec![format!("node.id={node}")];
+    for (key, name, pem) in [("ca", "ca", &authority.cert), ("cert", "cert", &own.cert), ("key_file", "key", &own.key)]
+    {
+        let path = dir.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        set.push(format!("cluster.tls.{key}={}", path.display()));
+    }
+    (dir, set)
+}
+
+fn load_owned(pairs: &[String]) -> Result<Loaded, Vec<Mistake>> {
+    load_set(&pairs.iter().map(String::as_str).collect::<Vec<_>>())
 }

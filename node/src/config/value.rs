@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use storage::cql::{self, Replication};
 
+use crate::peers::Seed;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -33,10 +35,10 @@ pub(crate) enum Kind {
     Keyspace,
     /// How many copies, and where.
     Replication,
-    /// A list that must be empty in this release.
-    EmptyList,
-    /// A key of a later release; what to do instead.
-    Later(&'static str),
+    /// A server, `host:port`.
+    Server,
+    /// Servers, `host:port`, and names that stand for several, `dns:name:port`.
+    Seeds,
 }
 
 /// A checked value.
@@ -66,7 +68,7 @@ impl Kind {
     }
 
     pub(crate) fn is_list(self) -> bool {
-        matches!(self, Kind::Networks | Kind::Origins | Kind::Nodes | Kind::EmptyList)
+        matches!(self, Kind::Networks | Kind::Origins | Kind::Nodes | Kind::Seeds)
     }
 
     /// Reads text as the environment and flags give it; lists are separated by commas.
@@ -114,10 +116,6 @@ impl Kind {
 
     fn check(self, value: Value) -> Result<Value, Refusal> {
         match (self, &value) {
-            (Kind::Later(remedy), _) => refuse("not in this release", remedy),
-            (Kind::EmptyList, Value::List(items)) if !items.is_empty() => {
-                refuse("not in this release", "a single node has no others; leave the list empty")
-            }
             (_, Value::Text(text)) if text.is_empty() => refuse("empty", "give a value, or remove the key"),
             (Kind::Name, Value::Text(text)) if !is_name(text) => {
                 refuse("not a name", "use 1 to 64 letters, digits, `.`, `_`, `-`")
@@ -144,6 +142,15 @@ impl Kind {
                 }
                 None => Ok(value),
             },
+            (Kind::Server, Value::Text(text)) if !is_server(text) => {
+                refuse("not a host with a port", "write it like 10.0.0.7:7946 or n1.example:7946")
+            }
+            (Kind::Seeds, Value::List(items)) => match items.iter().find(|item| Seed::parse(item).is_none()) {
+                Some(item) => {
+                    refuse(format!("`{item}` is no seed"), "write it like n1.example:7946 or dns:nodes.example:7946")
+                }
+                None => Ok(value),
+            },
             (Kind::Networks, Value::List(items)) => match items.iter().find(|item| Network::parse(item).is_none()) {
                 Some(item) => refuse(format!("`{item}` is no address or network"), "write it like 10.0.0.0/8 or ::1"),
                 None => Ok(value),
@@ -162,7 +169,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// A host, by name or address, and a port.
-fn is_server(text: &str) -> bool {
+pub(crate) fn is_server(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let is_v6 = host
         .strip_prefix('[')

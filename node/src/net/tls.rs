@@ -52,19 +52,23 @@ impl Tls {
 
     /// Looks now and then whether a file has changed.
     pub(crate) async fn watch(self) {
-        let mut seen = self.changed_at();
-        loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let now = self.changed_at();
-            if now != seen {
-                seen = now;
-                self.reload();
-            }
-        }
+        watch_files(&[&self.0.cert, &self.0.key], || self.reload()).await;
     }
+}
 
-    fn changed_at(&self) -> [Option<SystemTime>; 2] {
-        [&self.0.cert, &self.0.key].map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
+/// Calls `changed` whenever one of these files has changed.
+pub(crate) async fn watch_files(paths: &[&String], changed: impl Fn()) {
+    let look = || -> Vec<Option<SystemTime>> {
+        paths.iter().map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok()).collect()
+    };
+    let mut seen = look();
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = look();
+        if now != seen {
+            seen = now;
+            changed();
+        }
     }
 }
 

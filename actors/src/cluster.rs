@@ -1,7 +1,6 @@
 //! Many nodes, one Starling: who is a member, where entities live, and the way to other nodes. Knows no socket: streams to
 //! peers are handed in.
 
-pub mod compare;
 mod jitter;
 pub mod link;
 pub mod membership;

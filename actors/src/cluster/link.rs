@@ -44,6 +44,9 @@ pub enum LinkEvent {
         address: PeerAddress,
         /// The machine answered that nobody listens there.
         refused: bool,
+        /// A node answered, and the two do not fit: it is of another cluster, or another one than was looked for, or
+        /// reads no common version of the frames.
+        misfit: bool,
         /// For people.
         why: String,
     },

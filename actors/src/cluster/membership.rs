@@ -18,7 +18,7 @@ mod words;
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    Incarnation, NodeId,
+    Incarnation,
     cluster::{MemberState, View},
     peer::{Beat, Greeting},
 };
@@ -28,10 +28,7 @@ pub use slots::slot;
 pub use snapshot::{PeerSnapshot, Snapshot};
 pub use words::{Action, Input, Me, Note};
 
-use super::{
-    compare::{Misfit, meet},
-    view::{Edit, edited},
-};
+use super::view::{Edit, edited};
 use own::Wish;
 use row::Finding;
 
@@ -67,7 +64,8 @@ pub struct State {
     dials: dials::Dials,
     shares: shares::Shares,
     slots: slots::Slots,
-    misfits: BTreeMap<NodeId, (Misfit, Instant)>,
+    /// By address: why not, and when that was said last.
+    misfits: BTreeMap<String, (String, Instant)>,
 }
 
 impl State {
@@ -112,7 +110,7 @@ impl State {
                 return out;
             }
             Input::Tick => self.tick(now, &mut out),
-            Input::ViewRead(result) => match self.row.read(result, now) {
+            Input::ViewRead { decided, result } => match self.row.read(decided, result, now) {
                 Finding::Nothing => {}
                 Finding::Newer(view) => self.take(view, now, &mut out),
                 Finding::WentBack => {
@@ -130,11 +128,14 @@ impl State {
             Input::SeedsResolved(addresses) => self.dials.resolved(addresses),
             Input::LinkUp(greeting) => self.link_up(greeting, now, &mut out),
             Input::LinkDown(peer) => self.peers.link_down(peer),
-            Input::NotReached { address, refused } => {
+            Input::NotReached { address, refused, misfit, why } => {
                 if refused {
                     self.peers.refused(&address, self.row.view(), now);
                 }
                 self.dials.failed(&address, now);
+                if misfit {
+                    self.misfits.insert(address.at, (why, now));
+                }
             }
             Input::Beat(peer, beat) => self.heard_beat(peer, beat, now),
             Input::Saw(version) => self.row.saw(version),
@@ -191,8 +192,8 @@ impl State {
 
     fn read(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.row.read_due(now) {
-            self.row.reading(now);
-            out.push(Action::ReadView);
+            let decided = self.row.reading(now);
+            out.push(Action::ReadView { decided });
         }
     }
 
@@ -246,7 +247,7 @@ impl State {
             None if self.joined => return self.end(false, out),
             None => {}
             Some(MemberState::Gone) => {
-                let replaced = view.live().any(|member| member.node == self.me.greeting.node);
+                let replaced = view.live().any(|member| member.node == self.me.node);
                 return self.end(replaced, out);
             }
             Some(_) => self.joined = true,
@@ -279,23 +280,17 @@ impl State {
         let (node, peer) = (greeting.node.clone(), greeting.incarnation);
         let gone = self.row.view().member(peer).is_some_and(|member| member.state == MemberState::Gone);
         // its own name: itself by another address, a run that has ended, or a twin that the view will judge
-        if gone || node == self.me.greeting.node {
+        if gone || node == self.me.node {
             out.push(Action::DropPeer(peer));
             return;
         }
-        match meet(&self.me.greeting, &greeting) {
-            Ok(differences) => {
-                self.misfits.remove(&node);
-                out.extend(differences.into_iter().map(|d| Action::Note(Note::Differs(node.clone(), d))));
-                self.peers.link_up(node, peer, now);
-                let beat = self.beat(peer, now);
-                out.extend(beat.map(|beat| Action::SendBeat(peer, beat)));
-            }
-            Err(misfit) => {
-                out.extend([Action::Note(Note::Refuses(node.clone(), misfit.clone())), Action::DropPeer(peer)]);
-                self.misfits.insert(node, (misfit, now));
-            }
+        let address = self.row.view().member(peer).map(|member| &member.address);
+        if let Some(address) = address {
+            self.misfits.remove(address);
         }
+        self.peers.link_up(node, peer, now);
+        let beat = self.beat(peer, now);
+        out.extend(beat.map(|beat| Action::SendBeat(peer, beat)));
     }
 
     fn heard_beat(&mut self, peer: Incarnation, beat: Beat, now: Instant) {
@@ -320,7 +315,7 @@ impl State {
     }
 
     fn id(&self) -> Incarnation {
-        self.me.greeting.incarnation
+        self.me.incarnation
     }
 
     /// What it is in the view.

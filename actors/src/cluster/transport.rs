@@ -127,7 +127,7 @@ impl ClusterLink for Transport {
                 Ok(Err(not_reached)) => not_reached,
                 Err(_) => NotReached { refused: false, why: "no answer in time".to_owned() },
             };
-            hub.tell(Told::of(LinkEvent::NotReached { address, refused, why }));
+            hub.tell(Told::of(LinkEvent::NotReached { address, refused, misfit: false, why }));
         });
     }
 

@@ -16,7 +16,7 @@ const DEFER: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause before it is drawn.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// A dial of which nothing is heard for this long is over: it met this very node, or a misfit.
+/// A dial of which nothing is heard for this long is over: a link came of it, and went.
 const LOST: Duration = Duration::from_secs(10);
 /// Names of seeds are looked up again this often.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -59,13 +59,12 @@ impl Dials {
     pub(super) fn wanted(
         &self, me: &Me, view: &View, peers: &Peers, joined: bool,
     ) -> Vec<((String, Option<NodeId>), Duration)> {
-        let greeting = &me.greeting;
-        let others = view.live().filter(|member| member.node != greeting.node);
+        let others = view.live().filter(|member| member.node != me.node);
         let without = others.filter(|m| peers.get(m.incarnation).is_none_or(|peer| !peer.is_linked()));
         let mut wanted: Vec<_> = without
             .map(|member| {
                 // who does not see this node in the view cannot dial it
-                let first = !joined || greeting.incarnation < member.incarnation;
+                let first = !joined || me.incarnation < member.incarnation;
                 let defer = if first { Duration::ZERO } else { DEFER };
                 ((member.address.clone(), Some(member.node.clone())), defer)
             })

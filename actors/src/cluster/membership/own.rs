@@ -6,7 +6,7 @@ use protocol::cluster::MemberState;
 use tokio::time::Instant;
 
 use super::State;
-use crate::cluster::{compare::Misfit, view::Edit};
+use crate::cluster::view::Edit;
 
 /// A store that was away must have answered for this long before anything is placed here again.
 const STORE_BACK: Duration = Duration::from_secs(2);
@@ -31,23 +31,22 @@ impl State {
         if !met && !self.dials.nobody_answers(self.me.has_seeds) && now < known + self.me.dead {
             return None;
         }
-        let greeting = &self.me.greeting;
         Some(Edit::Join {
-            node: greeting.node.clone(),
-            incarnation: greeting.incarnation,
+            node: self.me.node.clone(),
+            incarnation: self.id(),
             address: self.me.address.clone(),
             weight: self.me.weight,
         })
     }
 
-    /// A member that it does not fit with keeps it out; and where no cluster is yet, so does any node that it met: a seed
-    /// of another cluster must not make it begin one of its own. Strangers keep nobody out of a cluster that exists.
-    pub(super) fn kept_out(&self) -> Option<(&str, &Misfit)> {
+    /// Who keeps it out, and why: a member that it does not fit with; and where no cluster is yet, any seed, unless another
+    /// one fits. A node with a wrong setting must not begin a cluster of its own beside that of its seeds.
+    pub(super) fn kept_out(&self) -> Option<(&str, &str)> {
         let view = self.row.view();
+        let begins = view.version == 0 && self.peers.linked().next().is_none();
         let mut misfits = self.misfits.iter();
-        let (node, (misfit, _)) =
-            misfits.find(|(node, _)| view.version == 0 || view.live().any(|member| member.node == **node))?;
-        Some((node.as_str(), misfit))
+        let (at, (why, _)) = misfits.find(|(at, _)| begins || view.live().any(|member| member.address == **at))?;
+        Some((at, why))
     }
 
     /// What it changes of its own state.

@@ -42,8 +42,8 @@ struct Reading {
     since: Instant,
     /// What it knew when it asked.
     revision: u64,
-    /// It was asked after the change whose outcome is unknown.
-    settles: bool,
+    /// It completes what is under way: it was asked after a change whose outcome is unknown, or for a doubt.
+    decided: bool,
 }
 
 /// What a read has shown.
@@ -94,19 +94,27 @@ impl Row {
         self.asked.is_none_or(|asked| now >= asked + pause)
     }
 
-    pub(super) fn reading(&mut self, now: Instant) {
+    /// It is read now; returns whether what may be under way is to be completed first.
+    pub(super) fn reading(&mut self, now: Instant) -> bool {
         self.asked = Some(now);
         self.wanted = false;
-        self.reading = Some(Reading { since: now, revision: self.view.revision, settles: self.unsure });
+        self.reading = Some(Reading { since: now, revision: self.view.revision, decided: self.unsure });
+        self.unsure
     }
 
-    pub(super) fn read(&mut self, result: Result<View, Error>, now: Instant) -> Finding {
-        let (Some(reading), Ok(view)) = (self.reading.take(), result) else { return Finding::Nothing };
+    pub(super) fn read(&mut self, decided: bool, result: Result<View, Error>, now: Instant) -> Finding {
+        let Some(reading) = self.reading.take_if(|reading| reading.decided == decided) else { return Finding::Nothing };
+        let Ok(view) = result else { return Finding::Nothing };
         self.known = self.known.or(Some(now));
-        self.unsure &= !reading.settles;
         if view.revision < reading.revision {
-            return Finding::WentBack;
+            if decided {
+                return Finding::WentBack;
+            }
+            // a plain read may miss what another one saw
+            self.unsure = true;
+            return Finding::Nothing;
         }
+        self.unsure &= !decided;
         if view.revision > self.view.revision { Finding::Newer(view) } else { Finding::Nothing }
     }
 
@@ -134,8 +142,9 @@ impl Row {
                 self.unsure = view.revision <= self.view.revision;
                 Some(view)
             }
-            Err(_) => {
-                self.unsure = true;
+            Err(error) => {
+                // refused is for certain
+                self.unsure = !matches!(error, Error::Refused(_));
                 self.not_before = Some(now + self.jitter.up_to(FAILED));
                 None
             }

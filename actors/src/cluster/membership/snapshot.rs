@@ -68,8 +68,8 @@ impl State {
         } else if self.row.known().is_none() {
             why.push("the view has not been read from the store yet".to_owned());
         }
-        if let (Some((node, misfit)), false) = (self.kept_out(), self.joined) {
-            why.push(format!("kept out by {node}: {misfit}"));
+        if let (Some((at, misfit)), false) = (self.kept_out(), self.joined) {
+            why.push(format!("kept out by {at}: {misfit}"));
         }
         let missing = || {
             let up = peers.iter().filter(|peer| peer.state == MemberState::Up && !peer.two_way);

@@ -10,16 +10,15 @@ use protocol::{
 use storage::cluster::Changed;
 use tokio::time::Instant;
 
-use crate::cluster::{
-    compare::{Difference, Misfit},
-    link::PeerAddress,
-};
+use crate::cluster::link::PeerAddress;
 
 /// Who it is.
 #[derive(Clone, Debug)]
 pub struct Me {
-    /// What it says of itself to peers: its name, its run, its settings.
-    pub greeting: Greeting,
+    /// Which node.
+    pub node: NodeId,
+    /// Which run of it.
+    pub incarnation: Incarnation,
     /// Where peers reach it.
     pub address: String,
     /// Its share of what is placed.
@@ -39,7 +38,12 @@ pub enum Input {
     /// It asked to be woken about now.
     Tick,
     /// The row as it stands.
-    ViewRead(Result<View, storage::Error>),
+    ViewRead {
+        /// As it was asked for.
+        decided: bool,
+        /// The row.
+        result: Result<View, storage::Error>,
+    },
     /// What became of its change of the row.
     ViewChanged(Result<Changed, storage::Error>),
     /// The store knows that it lived in this slot, or does not.
@@ -58,6 +62,10 @@ pub enum Input {
         address: PeerAddress,
         /// The machine answered that nobody listens there.
         refused: bool,
+        /// A node answered, and does not fit.
+        misfit: bool,
+        /// For people.
+        why: String,
     },
     /// A frame came, of any kind; once in a while is enough.
     Heard(Incarnation),
@@ -86,7 +94,10 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Read the row. One at a time.
-    ReadView,
+    ReadView {
+        /// After completing what may be under way: it is not known what became of a change.
+        decided: bool,
+    },
     /// Put this in the row, if its revision is one less. One at a time.
     ChangeView(View),
     /// Note in the store that it lives in this slot.
@@ -138,10 +149,6 @@ pub enum Note {
     Removes(NodeId),
     /// It wants nothing placed on this member, which says that it cannot reach the store.
     Unplaces(NodeId),
-    /// It will not speak to this node.
-    Refuses(NodeId, Misfit),
-    /// This node has another setting that should be the same.
-    Differs(NodeId, Difference),
     /// It did not run for this long.
     Lagged(Duration),
     /// The row holds less than it held: somebody restored an old one.
@@ -155,8 +162,6 @@ impl fmt::Display for Note {
             Note::HearsAgain(node) => write!(f, "{} is heard again", node.as_str()),
             Note::Removes(node) => write!(f, "{} is taken out of the view: it is silent", node.as_str()),
             Note::Unplaces(node) => write!(f, "{} is unplaced: it cannot reach the store", node.as_str()),
-            Note::Refuses(node, misfit) => write!(f, "{} is refused: {misfit}", node.as_str()),
-            Note::Differs(node, difference) => write!(f, "{} differs: {difference}", node.as_str()),
             Note::Lagged(by) => write!(f, "this node did not run for {} ms; it accuses nobody for now", by.as_millis()),
             Note::RowWentBack => {
                 write!(f, "the view in the store is older than it was: beginning again as another run")

@@ -34,6 +34,8 @@ use crate::cluster::link::{LinkEvent, PeerAddress};
 pub(super) const OPENING_MAX: Duration = Duration::from_secs(5);
 /// A second link made within this time of the first comes from both having dialled; later, one of them has lost the first.
 const SIMULTANEOUS: Duration = OPENING_MAX;
+/// Why the second link of two that were dialled at once is refused: the one reason that says nothing against the peer.
+const LINKED: &str = "the two are linked already";
 /// What one peer may have arrived and not yet been looked at: many times the window that a peer keeps to.
 const PENDING_BYTES_MAX: usize = 16 * PEER_INBOUND_BYTES_MAX;
 /// Of what a peer says for people.
@@ -144,6 +146,8 @@ struct Link {
     peer: Option<Incarnation>,
     stage: Stage,
     pending: Arc<AtomicUsize>,
+    /// One of the two has refused the other.
+    misfit: bool,
 }
 
 /// See the module.
@@ -170,14 +174,17 @@ impl Links {
             Input::Opened { link, token, dialled, names } => {
                 let pending = Arc::default();
                 self.by_token.insert(token, link);
-                self.links
-                    .insert(link, Link { token, dialled, names, peer: None, stage: Stage::Opening(None), pending });
+                let (peer, stage, misfit) = (None, Stage::Opening(None), false);
+                self.links.insert(link, Link { token, dialled, names, peer, stage, pending, misfit });
             }
             Input::Ready { link, peer } => self.ready(link, peer, now, &mut out),
             Input::Greeted { token, greeting } => self.greeted(token, greeting, now, &mut out),
             Input::Welcomed { token } => self.welcomed(token, now, &mut out),
             Input::Refused { token, why } => {
                 if let Some(link) = self.by_token.get(&token).copied() {
+                    if let Some(known) = self.links.get_mut(&link) {
+                        known.misfit = why != LINKED;
+                    }
                     self.close(link, &format!("refused by the peer: {}", for_people(&why)), &mut out);
                 }
             }
@@ -242,11 +249,15 @@ impl Links {
         if theirs.incarnation != peer {
             return self.refuse(link, "it greets as another run than it began as", out);
         }
-        let expected = known.dialled.as_ref().and_then(|address| address.node.as_ref());
-        let expected = expected.map(protocol::NodeId::as_str);
+        let expected = known.dialled.as_ref().and_then(|address| address.node.clone());
+        let expected = expected.as_ref().map(protocol::NodeId::as_str);
         let agreed = match greeting::compare(&self.ours, &theirs, known.names.as_deref(), expected) {
             Ok(agreed) => agreed,
-            Err(why) => return self.refuse(link, &why, out),
+            Err(why) => {
+                // where another node answers, nothing is known of the one that was looked for
+                known.misfit = expected.is_none_or(|expected| expected == theirs.node.as_str());
+                return self.refuse(link, &why, out);
+            }
         };
         if !agreed.unlike.is_empty() {
             let settings = for_people(&agreed.unlike.join(", "));
@@ -262,7 +273,7 @@ impl Links {
             && other.dialled.is_some() != ours
             && now.saturating_duration_since(since) < SIMULTANEOUS
         {
-            return self.refuse(link, "the two are linked already", out);
+            return self.refuse(link, LINKED, out);
         }
         out.push(Action::Welcome(link));
         self.up(link, theirs, agreed.version, now, out);
@@ -325,12 +336,13 @@ impl Links {
         let Some(known) = self.links.remove(&link) else { return };
         self.by_token.remove(&known.token);
         let why = for_people(why);
+        let misfit = known.misfit;
         out.push(match (known.stage, known.peer, known.dialled) {
             (Stage::Up(_), Some(peer), _) => {
                 self.up.remove(&peer);
                 tell(LinkEvent::Down { peer, why })
             }
-            (_, _, Some(address)) => tell(LinkEvent::NotReached { address, refused: false, why }),
+            (_, _, Some(address)) => tell(LinkEvent::NotReached { address, refused: false, misfit, why }),
             _ => Action::Note(why),
         });
     }

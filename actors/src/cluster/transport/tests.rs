@@ -270,6 +270,11 @@ async fn a_dial_that_fails_is_told_with_its_reason() {
     let refused = NotReached { refused: true, why: "connection refused".to_owned() };
     a.pipes.0.lock().unwrap().push(Err(refused));
     a.transport.dial(address());
-    let expected = LinkEvent::NotReached { address: address(), refused: true, why: "connection refused".to_owned() };
+    let expected = LinkEvent::NotReached {
+        address: address(),
+        refused: true,
+        misfit: false,
+        why: "connection refused".to_owned(),
+    };
     assert_eq!(a.next().await, expected);
 }

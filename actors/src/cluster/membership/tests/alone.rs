@@ -34,8 +34,7 @@ fn id(node: usize) -> Incarnation {
 }
 
 fn greeting(node: usize) -> Greeting {
-    let (equal, alike) = (vec![("cluster.name".into(), "chat".into())], Vec::new());
-    Greeting { versions: (1, 1), node: name(node), incarnation: id(node), equal, alike }
+    Greeting { versions: (1, 1), node: name(node), incarnation: id(node), equal: Vec::new(), alike: Vec::new() }
 }
 
 fn view(members: &[(usize, MemberState)]) -> View {
@@ -73,7 +72,8 @@ fn count(actions: &[Action], which: impl Fn(&Action) -> bool) -> usize {
 impl Desk {
     /// A node that begins, with what the row holds.
     fn fresh(row: View, has_seeds: bool) -> Desk {
-        let me = Me { greeting: greeting(ME), address: address(ME), weight: 1, has_seeds, dead: ms(3_000), random: 1 };
+        let (node, incarnation, dead) = (name(ME), id(ME), ms(3_000));
+        let me = Me { node, incarnation, address: address(ME), weight: 1, has_seeds, dead, random: 1 };
         let now = Instant::now();
         Desk { state: State::new(me, now), now, row, speaking: Vec::new() }
     }
@@ -94,6 +94,17 @@ impl Desk {
         self.state.on(input, self.now)
     }
 
+    /// A read is answered by what the row holds.
+    fn read(&mut self, decided: bool) -> Vec<Action> {
+        let result = Ok(self.row.clone());
+        self.on(Input::ViewRead { decided, result })
+    }
+
+    fn dial_fails(&mut self, node: usize, seed: bool, refused: bool, misfit: bool) -> Vec<Action> {
+        let address = PeerAddress { at: address(node), node: (!seed).then(|| name(node)) };
+        self.on(Input::NotReached { address, refused, misfit, why: "so".to_owned() })
+    }
+
     /// Lets time pass: beats come, reads are answered, everything else is left to the test.
     fn pass(&mut self, how_long: Duration) -> Vec<Action> {
         let (mut all, until) = (Vec::new(), self.now + how_long);
@@ -103,9 +114,10 @@ impl Desk {
                 all.extend(self.on(Input::Beat(id(node), beat())));
             }
             all.extend(self.on(Input::Tick));
-            if all.contains(&Action::ReadView) {
-                let read = Input::ViewRead(Ok(self.row.clone()));
-                all.extend(self.on(read));
+            for decided in [false, true] {
+                if all.contains(&Action::ReadView { decided }) {
+                    all.extend(self.read(decided));
+                }
             }
         }
         all
@@ -124,8 +136,8 @@ impl Desk {
 #[test]
 fn the_first_node_of_a_cluster_is_up_at_once() {
     let mut desk = Desk::fresh(View::default(), false);
-    assert!(desk.on(Input::Tick).contains(&Action::ReadView));
-    let joins = desk.on(Input::ViewRead(Ok(View::default())));
+    assert!(desk.on(Input::Tick).contains(&Action::ReadView { decided: false }));
+    let joins = desk.read(false);
     assert_eq!(changes(&joins)[0].members[0].state, MemberState::Joining);
     let rises = desk.on(Input::ViewChanged(Ok(Changed::Applied)));
     assert_eq!(changes(&rises)[0].members[0].state, MemberState::Up);
@@ -147,10 +159,8 @@ fn who_has_seeds_joins_when_one_answers_or_all_refuse_or_none_says_anything() {
     assert_eq!(changes(&answered.on(Input::LinkUp(greeting(2)))).len(), 1);
 
     let mut refused = begin();
-    let not_reached =
-        |node| Input::NotReached { address: PeerAddress { at: address(node), node: None }, refused: true };
-    assert!(changes(&refused.on(not_reached(2))).is_empty());
-    assert_eq!(changes(&refused.on(not_reached(3))).len(), 1);
+    assert!(changes(&refused.dial_fails(2, true, true, false)).is_empty());
+    assert_eq!(changes(&refused.dial_fails(3, true, true, false)).len(), 1);
 
     let mut silent = begin();
     assert!(changes(&silent.pass(ms(2_800))).is_empty());
@@ -158,30 +168,28 @@ fn who_has_seeds_joins_when_one_answers_or_all_refuse_or_none_says_anything() {
 }
 
 #[test]
-fn a_misfit_keeps_a_node_out_and_says_why_but_a_stranger_does_not() {
-    let mut other = greeting(2);
-    other.equal[0].1 = "mail".into();
-
+fn a_member_that_it_does_not_fit_with_keeps_a_node_out_until_it_does() {
     let mut desk = Desk::fresh(view(&[(2, MemberState::Up), (3, MemberState::Up)]), false);
     desk.pass(ms(100));
-    let met = desk.on(Input::LinkUp(other.clone()));
-    assert!(met.contains(&Action::DropPeer(id(2))));
-    let met = desk.on(Input::LinkUp(greeting(3)));
-    assert!(changes(&met).is_empty() && changes(&desk.pass(ms(10_000))).is_empty());
-    let unready = desk.state.snapshot(desk.now).unready.join(", ");
-    assert!(unready.contains(r#"kept out by n2: cluster.name is "chat" here and "mail" there"#), "{unready}");
-    assert_eq!(changes(&desk.on(Input::LinkUp(greeting(2)))).len(), 1, "its settings were mended");
+    desk.dial_fails(2, false, false, true);
+    assert!(changes(&desk.on(Input::LinkUp(greeting(3)))).is_empty() && changes(&desk.pass(ms(10_000))).is_empty());
+    assert_eq!(desk.state.snapshot(desk.now).unready[0], "kept out by n2:7946: so");
+    assert_eq!(changes(&desk.on(Input::LinkUp(greeting(2)))).len(), 1);
+}
 
-    let mut desk = Desk::fresh(view(&[(3, MemberState::Up)]), false);
-    desk.pass(ms(100));
-    assert!(desk.on(Input::LinkUp(other.clone())).contains(&Action::DropPeer(id(2))));
-    assert_eq!(changes(&desk.on(Input::LinkUp(greeting(3)))).len(), 1);
-
+#[test]
+fn where_no_cluster_is_yet_a_seed_that_it_does_not_fit_with_keeps_a_node_out_unless_another_fits() {
     let mut desk = Desk::fresh(View::default(), true);
     desk.pass(ms(100));
-    desk.on(Input::SeedsResolved(vec![address(2)]));
-    desk.on(Input::LinkUp(other));
-    assert!(changes(&desk.pass(ms(20_000))).is_empty(), "a seed of another cluster: it begins none of its own");
+    desk.on(Input::SeedsResolved(vec![address(2), address(3)]));
+    let refused = [desk.dial_fails(2, true, false, true), desk.dial_fails(3, true, true, false), desk.pass(ms(20_000))];
+    assert!(changes(&refused.concat()).is_empty(), "it begins no cluster of its own");
+    assert_eq!(changes(&desk.on(Input::LinkUp(greeting(3)))).len(), 1);
+
+    let mut desk = Desk::fresh(view(&[(3, MemberState::Up)]), true);
+    desk.pass(ms(100));
+    desk.dial_fails(2, true, false, true);
+    assert_eq!(changes(&desk.on(Input::LinkUp(greeting(3)))).len(), 1, "a stranger keeps nobody out of one that is");
 }
 
 #[test]
@@ -212,8 +220,9 @@ fn after_an_unknown_change_it_looks_before_it_changes_anything() {
         }
         desk.now += TICK;
         let after = desk.on(Input::Tick);
-        assert!(after.contains(&Action::ReadView) && changes(&after).is_empty());
-        assert!(changes(&desk.on(Input::ViewRead(unknown()))).is_empty(), "a read that fails shows nothing");
+        assert!(after.contains(&Action::ReadView { decided: true }) && changes(&after).is_empty());
+        let failed = desk.on(Input::ViewRead { decided: true, result: unknown() });
+        assert!(changes(&failed).is_empty(), "a read that fails shows nothing");
         let after = desk.pass(ms(1_000));
         assert_eq!(changes(&after).len(), usize::from(!applied), "applied: {applied}");
     }
@@ -227,14 +236,14 @@ fn a_read_from_before_an_unknown_change_does_not_settle_it() {
     desk.now += ms(400);
     desk.on(Input::Tick);
     desk.now += ms(400);
-    assert!(desk.on(Input::Tick).contains(&Action::ReadView));
+    assert!(desk.on(Input::Tick).contains(&Action::ReadView { decided: false }));
     assert_eq!(changes(&desk.on(Input::Drain)).len(), 1);
     desk.on(Input::ViewChanged(unknown()));
     desk.now += ms(500);
     assert!(changes(&desk.on(Input::Tick)).is_empty());
-    let again = desk.on(Input::ViewRead(Ok(desk.row.clone())));
-    assert!(again.contains(&Action::ReadView) && changes(&again).is_empty());
-    assert_eq!(changes(&desk.on(Input::ViewRead(Ok(desk.row.clone())))).len(), 1);
+    let again = desk.read(false);
+    assert!(again.contains(&Action::ReadView { decided: true }) && changes(&again).is_empty());
+    assert_eq!(changes(&desk.read(true)).len(), 1);
 }
 
 #[test]
@@ -244,13 +253,18 @@ fn an_answer_that_comes_twice_or_unasked_changes_nothing() {
     for input in [
         Input::ViewChanged(Ok(Changed::Applied)),
         Input::ViewChanged(Ok(Changed::Stale(View::default()))),
-        Input::ViewRead(Ok(View::default())),
-        Input::ViewRead(Ok(row.clone())),
+        Input::ViewRead { decided: false, result: Ok(View::default()) },
+        Input::ViewRead { decided: true, result: Ok(View::default()) },
         Input::LinkDown(id(7)),
         Input::Beat(id(7), beat()),
         Input::Told { gone: id(7), version: row.version },
         Input::SlotsRead(name(7), Ok(vec![(id(7), 1)])),
-        Input::NotReached { address: PeerAddress { at: address(7), node: None }, refused: true },
+        Input::NotReached {
+            address: PeerAddress { at: address(7), node: Some(name(7)) },
+            refused: true,
+            misfit: true,
+            why: "so".to_owned(),
+        },
     ] {
         let said = format!("{input:?}");
         assert_eq!(desk.on(input), [], "{said}");
@@ -266,7 +280,7 @@ fn an_older_view_never_replaces_a_newer_one() {
     assert!(desk.on(Input::Drain).iter().any(|a| matches!(a, Action::ChangeView(_))));
     desk.on(Input::Tick);
     desk.on(Input::ViewChanged(Ok(Changed::Applied)));
-    let late = desk.on(Input::ViewRead(Ok(older)));
+    let late = desk.on(Input::ViewRead { decided: false, result: Ok(older) });
     assert_eq!(count(&late, |a| matches!(a, Action::Install(_))), 0);
     assert_eq!(desk.state.snapshot(desk.now).state, Some(MemberState::Draining));
 }
@@ -274,13 +288,13 @@ fn an_older_view_never_replaces_a_newer_one() {
 #[test]
 fn the_row_is_read_every_second_and_at_once_when_a_peer_goes_by_a_higher_version() {
     let mut desk = Desk::up(2);
-    let reads = |actions: &[Action]| count(actions, |a| *a == Action::ReadView);
+    let reads = |actions: &[Action]| count(actions, |a| matches!(a, Action::ReadView { .. }));
     assert_eq!(reads(&desk.pass(ms(10_000))), 10);
     let higher = Beat { view: desk.row.version + 1, ..beat() };
     desk.row = edited(&desk.row, &[Edit::Draining(id(2))]).unwrap();
     desk.now += ms(50);
     assert_eq!(reads(&desk.on(Input::Beat(id(2), higher))), 1);
-    desk.on(Input::ViewRead(Ok(desk.row.clone())));
+    desk.read(false);
     assert_eq!(desk.state.view().version, desk.row.version);
 }
 
@@ -290,8 +304,8 @@ fn a_peer_that_lies_about_versions_does_not_overrun_the_store() {
     let mut reads = 0;
     for _ in 0..1_000 {
         desk.now += ms(1);
-        reads += count(&desk.on(Input::Saw(u64::MAX)), |a| *a == Action::ReadView);
-        desk.on(Input::ViewRead(Ok(desk.row.clone())));
+        reads += count(&desk.on(Input::Saw(u64::MAX)), |a| matches!(a, Action::ReadView { .. }));
+        desk.read(false);
     }
     assert!(reads <= 20, "{reads}");
 }
@@ -302,6 +316,7 @@ fn a_row_that_went_back_makes_it_begin_again() {
     desk.row = view(&[(ME, MemberState::Up)]);
     desk.row.revision = 3;
     let all = desk.pass(ms(1_500));
+    assert!(all.contains(&Action::ReadView { decided: true }), "a plain read may miss a change: it looks closer first");
     assert!(all.contains(&Action::Note(Note::RowWentBack)));
     assert!(all.contains(&Action::DropPeer(id(2))) && all.contains(&Action::Removed { replaced: false }));
 }
@@ -339,7 +354,7 @@ fn a_node_whose_own_loop_lagged_accuses_nobody_whatever_comes_first_when_it_wake
         all.extend(desk.pass(ms(2_900)));
         assert!(all.iter().any(|a| matches!(a, Action::Note(Note::Lagged(_)))));
         assert!(changes(&all).is_empty());
-        assert!(all.contains(&Action::ReadView), "it looks whether it is still a member");
+        assert!(all.contains(&Action::ReadView { decided: false }), "it looks whether it is still a member");
     }
 }
 
@@ -405,18 +420,16 @@ fn any_frame_is_a_sign_of_life() {
 
 #[test]
 fn a_refused_dial_convicts_only_who_had_a_link() {
-    let not_reached =
-        |node| Input::NotReached { address: PeerAddress { at: address(node), node: Some(name(node)) }, refused: true };
     let mut desk = Desk::up(4);
     desk.speaking = vec![2, 3];
     desk.on(Input::LinkDown(id(4)));
     assert!(changes(&desk.pass(ms(400))).is_empty(), "a link alone may go");
-    let all = desk.on(not_reached(4));
+    let all = desk.dial_fails(4, false, true, false);
     assert_eq!(changes(&all)[0].member(id(4)).unwrap().state, MemberState::Gone);
 
     let mut desk = Desk::up(3);
     desk.changed(&[Edit::Join { node: name(4), incarnation: id(4), address: address(4), weight: 1 }]);
-    desk.on(not_reached(4));
+    desk.dial_fails(4, false, true, false);
     assert!(changes(&desk.pass(ms(2_000))).is_empty(), "it may be about to listen");
 }
 
@@ -443,9 +456,9 @@ fn slots_that_could_not_be_read_in_between_prove_nothing() {
             }
             all.extend(passed);
         }
-        changes(&all).len()
+        !changes(&all).is_empty()
     };
-    assert_eq!((silent(true), silent(false)), (1, 0));
+    assert!(silent(true) && !silent(false));
 }
 
 #[test]
@@ -478,10 +491,9 @@ fn a_peer_that_cannot_be_reached_is_dialled_again_and_again_ever_more_slowly() {
     let mut n_dials = [0; 6];
     for second in 0..60 {
         for _ in 0..10 {
-            for at in dials(&desk.pass(ms(100))) {
+            if !dials(&desk.pass(ms(100))).is_empty() {
                 n_dials[second / 10] += 1;
-                let address = PeerAddress { at: at.to_owned(), node: Some(name(2)) };
-                desk.on(Input::NotReached { address, refused: false });
+                desk.dial_fails(2, false, false, false);
             }
         }
     }

@@ -59,7 +59,7 @@ enum Event {
     Break(u64),
     Notice { link: u64, end: usize },
     Write { run: usize, next: View, answer: Answer },
-    Read { run: usize },
+    Read { run: usize, decided: bool },
 }
 
 /// What is said of a change.
@@ -100,8 +100,8 @@ pub(super) struct World {
     pub(super) written: Vec<(Incarnation, View)>,
     /// They know seeds: all nodes.
     pub(super) seeds: bool,
-    /// Settings of a node that differ.
-    pub(super) equal: BTreeMap<usize, (String, String)>,
+    /// They have other settings than the rest.
+    pub(super) misfits: BTreeSet<usize>,
     /// What gone members left is never told.
     pub(super) untold: bool,
     pub(super) twins: Vec<Incarnation>,
@@ -132,7 +132,7 @@ impl World {
             changes_unknown: 0,
             written: Vec::new(),
             seeds: true,
-            equal: BTreeMap::new(),
+            misfits: BTreeSet::new(),
             untold: false,
             twins: Vec::new(),
         }
@@ -293,9 +293,9 @@ impl World {
             Event::Break(link) => self.break_link(link),
             Event::Notice { link, end } => self.notice(link, end),
             Event::Write { run, next, answer } => self.write(run, next, answer),
-            Event::Read { run } => {
-                let (view, back) = (self.row.clone(), self.hop());
-                self.after(back, Event::Tell(run, Input::ViewRead(Ok(view))));
+            Event::Read { run, decided } => {
+                let (result, back) = (Ok(self.row.clone()), self.hop());
+                self.after(back, Event::Tell(run, Input::ViewRead { decided, result }));
             }
         }
     }
@@ -309,17 +309,10 @@ impl World {
         let mut id = [0; 16];
         id[0] = self.random.below(256) as u8;
         id[1..9].copy_from_slice(&(run as u64).to_be_bytes());
-        let greeting = Greeting {
-            versions: (1, 1),
-            node: name(node),
-            incarnation: Incarnation(id),
-            equal: self.equal.get(&node).cloned().into_iter().collect(),
-            alike: Vec::new(),
-        };
-        let (seeds, random) = (self.seeds, self.random.bits());
-        let me = Me { greeting, address: address(node), weight: 1, has_seeds: seeds, dead: ms(3_000), random };
+        let (id, has_seeds, random) = (Incarnation(id), self.seeds, self.random.bits());
+        let (node_id, dead) = (name(node), ms(3_000));
+        let me = Me { node: node_id, incarnation: id, address: address(node), weight: 1, has_seeds, dead, random };
         let state = State::new(me, self.now);
-        let id = Incarnation(id);
         self.runs.push(Run { node, id, state, dead: false, installed: vec![], notes: vec![] });
         self.store_said.insert(run, true);
         self.after(Duration::ZERO, Event::Tell(run, Input::Tick));
@@ -352,10 +345,13 @@ impl World {
         let away = self.store_is_away(run);
         let refused = || storage::Error::Refused("away".into());
         match action {
-            Action::ReadView if away => self.after(STORE_DEADLINE, Event::Tell(run, Input::ViewRead(Err(refused())))),
-            Action::ReadView => {
+            Action::ReadView { decided } if away => {
+                let input = Input::ViewRead { decided, result: Err(refused()) };
+                self.after(STORE_DEADLINE, Event::Tell(run, input));
+            }
+            Action::ReadView { decided } => {
                 let there = if slow { ms(self.random.below(1_500)) } else { there };
-                self.after(there, Event::Read { run });
+                self.after(there, Event::Read { run, decided });
             }
             Action::ChangeView(next) => {
                 assert_eq!(next.revision, self.runs[run].state.view().revision + 1);
@@ -482,11 +478,17 @@ impl World {
         }
         let to = (0..self.n_nodes).find(|node| format!("n{node}:7946") == address.at);
         let to = to.and_then(|node| self.running(node));
-        let not_reached = |refused| Input::NotReached { address: address.clone(), refused };
-        let Some(to) = to else { return self.after(ms(1), Event::Tell(from, not_reached(true))) };
+        let failed = |refused, misfit| {
+            let why = if misfit { "another cluster" } else { "no answer" }.to_owned();
+            Input::NotReached { address: address.clone(), refused, misfit, why }
+        };
+        let Some(to) = to else { return self.after(ms(1), Event::Tell(from, failed(true, false))) };
         let asleep = self.paused.get(&self.runs[to].node).is_some_and(|until| *until > self.now);
         if asleep || self.is_cut(from, to) || self.is_cut(to, from) {
-            return self.after(DIAL_DEADLINE, Event::Tell(from, not_reached(false)));
+            return self.after(DIAL_DEADLINE, Event::Tell(from, failed(false, false)));
+        }
+        if self.misfits.contains(&self.runs[from].node) != self.misfits.contains(&self.runs[to].node) {
+            return self.after(ms(2), Event::Tell(from, failed(false, true)));
         }
         if let Some(link) = self.between(from, to) {
             self.break_link(link);
@@ -501,7 +503,7 @@ impl World {
                 versions: (1, 1),
                 node: name(self.runs[other].node),
                 incarnation: self.runs[other].id,
-                equal: self.equal.get(&self.runs[other].node).cloned().into_iter().collect(),
+                equal: Vec::new(),
                 alike: Vec::new(),
             };
             self.after(ms(1), Event::Tell(end, Input::LinkUp(greeting)));

@@ -6,6 +6,7 @@ mod bounds;
 mod class;
 mod heads;
 mod queue;
+mod receipts;
 
 use std::collections::VecDeque;
 

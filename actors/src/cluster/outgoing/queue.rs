@@ -1,17 +1,17 @@
 //! What waits to be sent to one peer: in order, but for what is of no use later and for what is said again. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use protocol::{
-    ConnId, ConversationId, UserId,
-    peer::{Mail, PARCELS_BYTES_MAX, Parcel, Slice, ToConnections, WatchId, parcel_bytes},
-    push::Marks,
+    ConnId, ConversationId,
+    peer::{PARCELS_BYTES_MAX, Parcel, Slice, WatchId, parcel_bytes},
 };
 
 use super::{
     Bounds,
     class::{self, Class, Key, recipients},
     heads::{Fresh, Heads, Told},
+    receipts::Receipts,
 };
 
 /// Sockets, or users' marks, in one parcel: with a post of the usual size they fit into a frame.
@@ -29,19 +29,6 @@ enum Item {
     Resync,
 }
 
-#[derive(Debug, Default)]
-struct Receipts {
-    view: u64,
-    marks: BTreeMap<UserId, Marks>,
-    to: Vec<ConnId>,
-}
-
-impl Receipts {
-    fn len(&self) -> usize {
-        self.marks.len() + self.to.len()
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -54,9 +41,7 @@ pub(super) struct Queue {
     latest: HashMap<Key, u64>,
     heads: Heads,
     dropped: HashSet<(ConversationId, Slice, WatchId)>,
-    receipts: HashMap<ConversationId, Receipts>,
-    receipts_order: VecDeque<ConversationId>,
-    n_receipts: usize,
+    receipts: Receipts,
     volatile: VecDeque<(&'static str, Parcel, usize)>,
     bytes: usize,
     volatile_bytes: usize,
@@ -77,9 +62,7 @@ impl Queue {
             latest: HashMap::new(),
             heads: Heads::new(bounds.heads),
             dropped: HashSet::new(),
-            receipts: HashMap::new(),
-            receipts_order: VecDeque::new(),
-            n_receipts: 0,
+            receipts: Receipts::new(bounds.receipts),
             volatile: VecDeque::new(),
             bytes: 0,
             volatile_bytes: 0,
@@ -162,29 +145,9 @@ impl Queue {
         fresh
     }
 
-    /// Marks only grow: what waits for the same conversation and user becomes one. How many users' marks had no room.
+    /// Adds marks to those that wait. Of how many users had no room.
     pub(super) fn push_receipts(&mut self, parcel: Parcel) -> u64 {
-        let Mail::Connections(ToConnections::Receipts { conversation: c, marks, to }) = parcel.mail else { return 0 };
-        let mut waiting = self.receipts.remove(&c).unwrap_or_else(|| {
-            self.receipts_order.push_back(c);
-            Receipts::default()
-        });
-        self.n_receipts -= waiting.len();
-        for (user, marks) in marks {
-            let known = waiting.marks.entry(user).or_default();
-            known.read = known.read.max(marks.read);
-            known.delivered = known.delivered.max(marks.delivered);
-        }
-        // the latest audience: who has left since is told nothing more
-        (waiting.view, waiting.to) = (parcel.view, to);
-        self.n_receipts += waiting.len();
-        self.receipts.insert(c, waiting);
-        let mut dropped = 0;
-        while self.n_receipts > self.bounds.receipts {
-            let Some((_, oldest)) = self.take_receipts() else { break };
-            dropped += oldest.marks.len() as u64;
-        }
-        dropped
+        self.receipts.push(parcel)
     }
 
     /// Puts something volatile at the end; the oldest make room, and are named.
@@ -285,13 +248,9 @@ impl Queue {
     }
 
     fn next_beside(&mut self) -> bool {
-        if let Some((conversation, Receipts { view, marks, to })) = self.take_receipts() {
-            let marks: Vec<(UserId, Marks)> = marks.into_iter().collect();
-            for marks in marks.chunks(LIST_MAX) {
-                let (marks, to) = (marks.to_vec(), to.clone());
-                let mail = Mail::Connections(ToConnections::Receipts { conversation, marks, to });
-                self.add_parts(Parcel { view, forwarded: false, mail });
-            }
+        let receipts = self.receipts.take(LIST_MAX);
+        if !receipts.is_empty() {
+            receipts.into_iter().for_each(|parcel| self.add_parts(parcel));
             return true;
         }
         let Some((_, parcel, bytes)) = self.volatile.pop_front() else { return false };
@@ -305,13 +264,6 @@ impl Queue {
         if let Some(c) = Told::where_of(&parcel.mail) {
             *self.telling.entry(c).or_default() += 1;
         }
-    }
-
-    fn take_receipts(&mut self) -> Option<(ConversationId, Receipts)> {
-        let c = self.receipts_order.pop_front()?;
-        let receipts = self.receipts.remove(&c)?;
-        self.n_receipts -= receipts.len();
-        Some((c, receipts))
     }
 
     fn add_parts(&mut self, parcel: Parcel) {

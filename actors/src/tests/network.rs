@@ -227,7 +227,7 @@ impl Wires {
             }
             Due::Dial { from, address } => self.dial(from, address, out),
             Due::NotReached { from, address, refused, why } => {
-                out.push((from, LinkEvent::NotReached { address, refused, why: why.to_owned() }));
+                out.push((from, LinkEvent::NotReached { address, refused, misfit: false, why: why.to_owned() }));
             }
         }
     }

@@ -8,6 +8,7 @@ mod late;
 mod links;
 mod model;
 mod network;
+mod nodes;
 mod parting;
 mod resync;
 
@@ -64,10 +65,10 @@ impl Random for Dice {
     }
 }
 
-fn settings() -> Settings {
+fn settings(node: u8) -> Settings {
     Settings {
         node: "test".into(),
-        incarnation: Incarnation([1; 16]),
+        incarnation: Incarnation([node; 16]),
         auth: Auth {
             issuer: "starling".into(),
             access_ttl: Duration::from_secs(900),
@@ -104,10 +105,15 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) async fn start(store: Store, seed: u64) -> Rig {
+        Rig::start_node(1, store, seed).await
+    }
+
+    /// One of several over the same store.
+    pub(super) async fn start_node(node: u8, store: Store, seed: u64) -> Rig {
         let began = tokio::time::Instant::now();
         let clock = std::sync::Arc::new(TestClock(began));
         let world = World { clock, random: std::sync::Arc::new(Dice::new(seed)), store: store.clone() };
-        let starling = Starling::start(world, settings()).await.unwrap();
+        let starling = Starling::start(world, settings(node)).await.unwrap();
         Rig { starling, store, clock: TestClock(began) }
     }
 

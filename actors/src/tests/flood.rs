@@ -36,7 +36,7 @@ async fn requests_without_an_id_start_no_more_work_than_those_with_one() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let begun = lists.load(Ordering::Relaxed);
-    assert!((1..=settings().limits.inflight).contains(&begun), "{begun} reads of the store at once");
+    assert!((1..=settings(1).limits.inflight).contains(&begun), "{begun} reads of the store at once");
     // and when they are done, it is served as before
     tokio::time::sleep(Duration::from_secs(30)).await;
     let answer = a.ask(Verb::Sync(Sync::default())).await;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long it waits for its watches to end before it makes them again, and begins to end them anew.
-const ENDING_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const ENDING_PATIENCE: Duration = Duration::from_secs(2);
 
 impl State {
     pub(super) fn placed(&mut self, places: Arc<Places>, out: &mut Vec<Action>) {

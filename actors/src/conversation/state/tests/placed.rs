@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     cluster::places::views::{node, places},
-    conversation::state::clock::WATCH_PATIENCE,
+    conversation::state::{clock::WATCH_PATIENCE, placed::ENDING_PATIENCE},
 };
 
 fn text(text: &str) -> Change {
@@ -198,6 +198,23 @@ async fn a_watch_that_was_dropped_meanwhile_keeps_it_from_stopping() {
     assert_eq!(watches.count(), 3, "all are made again: {again:?}");
     desk.silent(unwatched(&asked[2]));
     assert_eq!(desk.take(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_end_that_is_not_answered_is_tried_again_from_the_beginning() {
+    let mut desk = Desk::placed().await;
+    let (_, asked) = desk.idle();
+    desk.silent(unwatched(&asked[0]));
+    desk.now.mono += ENDING_PATIENCE;
+    let (_, again) = desk.silent(Input::Tick);
+    assert_eq!(again.len(), 3);
+    assert!(again.iter().all(|(_, _, mail)| matches!(mail, ToPresence::WatchMembers { .. })), "{again:?}");
+    for (_, slice, mail) in again {
+        let input = desk.presence(slice, mail).unwrap();
+        desk.run(input).await;
+    }
+    desk.wait(250).await;
+    assert_eq!(desk.take(), ["stop"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,274 @@
+//! Three nodes over one store, joined by wires that keep order and can be cut: everything is found wherever it is placed,
+//! and found again when views change and links break.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use protocol::{ConversationId, Incarnation, peer::Parcel, request::Verb};
+use serde_json::Value;
+use storage::memory::Memory;
+use tokio::sync::mpsc;
+
+use super::{Rig, TestSocket};
+use crate::{
+    Abroad, Router,
+    cluster::places::views::{node, places},
+};
+
+/// What joins the nodes.
+#[derive(Default)]
+struct Wires {
+    routers: Mutex<HashMap<Incarnation, Arc<Router>>>,
+    /// From where to where nothing arrives.
+    cut: Mutex<HashSet<(Incarnation, Incarnation)>>,
+}
+
+struct Way(mpsc::UnboundedSender<(Incarnation, Parcel)>);
+
+impl Abroad for Way {
+    fn send(&self, to: Incarnation, parcel: Parcel) {
+        let _ = self.0.send((to, parcel));
+    }
+
+    fn read_view(&self) {}
+}
+
+struct Cluster {
+    nodes: Vec<Rig>,
+    wires: Arc<Wires>,
+    version: u64,
+}
+
+impl Cluster {
+    /// Nodes 1, 2 and 3, all up.
+    async fn start() -> Cluster {
+        let (store, wires) = (Memory::store(), Arc::new(Wires::default()));
+        let mut nodes = Vec::new();
+        for n in 1..=3 {
+            let rig = Rig::start_node(n, store.clone(), u64::from(n)).await;
+            let (sender, mut parcels) = mpsc::unbounded_channel();
+            rig.starling.router.go_abroad(Way(sender));
+            wires.routers.lock().unwrap().insert(node(n), rig.starling.router.clone());
+            let wires = wires.clone();
+            tokio::spawn(async move {
+                while let Some((to, parcel)) = parcels.recv().await {
+                    if !wires.cut.lock().unwrap().contains(&(node(n), to)) {
+                        let router = wires.routers.lock().unwrap().get(&to).cloned();
+                        router.unwrap().receive_all(node(n), [parcel]);
+                    }
+                }
+            });
+            let router = rig.starling.router.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    router.compare_all();
+                }
+            });
+            nodes.push(rig);
+        }
+        let mut cluster = Cluster { nodes, wires, version: 0 };
+        cluster.place(&[1, 2, 3]);
+        cluster
+    }
+
+    fn node(&self, n: u8) -> &Rig {
+        &self.nodes[usize::from(n) - 1]
+    }
+
+    /// A new view: these are up, the others draining.
+    fn place(&mut self, up: &[u8]) {
+        self.version += 1;
+        let rest: Vec<u8> = (1..=3).filter(|n| !up.contains(n)).collect();
+        for rig in &self.nodes {
+            rig.starling.router.install(&places(self.version, up, &rest));
+        }
+    }
+
+    /// What is sent from one to the other gets lost from now on.
+    fn cut(&self, from: u8, to: u8) {
+        self.wires.cut.lock().unwrap().insert((node(from), node(to)));
+    }
+
+    /// It arrives again, and nobody has noticed.
+    fn mend(&self) {
+        self.wires.cut.lock().unwrap().clear();
+    }
+
+    /// Both ends notice that the link was reset.
+    fn reset(&self, a: u8, b: u8) {
+        self.node(a).starling.router.lost(node(b));
+        self.node(b).starling.router.lost(node(a));
+    }
+
+    /// Ann on node 1, Bob on node 2, and a conversation of theirs.
+    async fn talk(&self) -> (TestSocket, TestSocket, ConversationId) {
+        let (ann, bob) = (self.node(1).user(1).await, self.node(2).user(2).await);
+        let c = self.node(3).group(&[ann, bob]).await;
+        (self.node(1).socket(ann, "a").await, self.node(2).socket(bob, "b").await, c)
+    }
+}
+
+/// The next event or head of a conversation: how far its reader knows of it then.
+async fn learns(socket: &mut TestSocket) -> u64 {
+    loop {
+        let push = socket.next().await.expect("nothing was told");
+        if push["t"] == "msg" || push["t"] == "head" {
+            return push["d"]["seq"].as_u64().unwrap();
+        }
+    }
+}
+
+async fn post(socket: &mut TestSocket, c: ConversationId, cid: &str) -> u64 {
+    let answer = socket.ask(TestSocket::post(c, cid, cid)).await;
+    assert_eq!(answer["t"], "ok", "{answer}");
+    answer["d"]["seq"].as_u64().unwrap()
+}
+
+async fn state_of_bob(ann: &mut TestSocket) -> Value {
+    let bob = protocol::UserId([2; 16]);
+    let answer = ann.ask(Verb::Watch(protocol::request::Watch { users: vec![bob] })).await;
+    answer["d"]["presence"][bob.to_string()]["state"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_it_is_placed_a_conversation_is_found_and_its_members_are_told() {
+    let mut cluster = Cluster::start().await;
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    for (nth, up) in [[1].as_slice(), &[2], &[3], &[1, 2], &[2, 3], &[1, 2, 3]].into_iter().enumerate() {
+        cluster.place(up);
+        let seq = post(&mut ann, c, &format!("m{nth}")).await;
+        while learns(&mut bob).await < seq {}
+        assert_eq!(seq, nth as u64 + 2, "each once, in order");
+        assert_eq!(state_of_bob(&mut ann).await, "online");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lives_elsewhere_now_ends_where_it_was() {
+    let mut cluster = Cluster::start().await;
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    cluster.place(&[2]);
+    let seq = post(&mut ann, c, "m1").await;
+    while learns(&mut bob).await < seq {}
+    cluster.place(&[3]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for n in [1, 2] {
+        assert_eq!(cluster.node(n).starling.snapshot().conversations, 0, "on node {n}");
+    }
+    let seq = post(&mut bob, c, "m2").await;
+    while learns(&mut ann).await < seq {}
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert_eq!(cluster.node(3).starling.snapshot().conversations, 0, "nobody needs it any more");
+    assert_eq!(cluster.node(3).starling.snapshot().presence_channels, 2);
+    assert_eq!(cluster.node(1).starling.snapshot().presence_channels, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g6_a_request_that_a_broken_link_may_have_lost_is_asked_again_and_stored_once() {
+    for answer_is_lost in [false, true] {
+        let mut cluster = Cluster::start().await;
+        cluster.place(&[3]);
+        let (mut ann, mut bob, c) = cluster.talk().await;
+        if answer_is_lost {
+            cluster.cut(3, 1)
+        } else {
+            cluster.cut(1, 3)
+        }
+        let id = ann.say(TestSocket::post(c, "m1", "hello?"));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.mend();
+        cluster.reset(1, 3);
+        let answer = ann.answer(id).await;
+        assert_eq!((&answer["t"], &answer["d"]["seq"]), (&"ok".into(), &2.into()), "{answer}");
+        assert_eq!(answer["d"]["dup"].as_bool().unwrap_or_default(), answer_is_lost);
+        let seq = post(&mut ann, c, "m2").await;
+        assert_eq!(seq, 3, "the first was stored once");
+        while learns(&mut bob).await < seq {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reset_everybody_is_known_again_and_learns_what_was_told_meanwhile() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]);
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    let seq = post(&mut ann, c, "m1").await;
+    while learns(&mut bob).await < seq {}
+    cluster.cut(3, 2);
+    let seq = post(&mut ann, c, "m2").await;
+    cluster.mend();
+    cluster.reset(2, 3);
+    while learns(&mut bob).await < seq {}
+    let seq = post(&mut bob, c, "m3").await;
+    while learns(&mut ann).await < seq {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ghost_that_a_lost_farewell_has_left_is_noticed_by_the_digests() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]);
+    let (mut ann, bob, _) = cluster.talk().await;
+    assert_eq!(state_of_bob(&mut ann).await, "online");
+    cluster.cut(2, 3);
+    drop(bob);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    cluster.mend();
+    assert_eq!(state_of_bob(&mut ann).await, "online", "nobody knows yet");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(state_of_bob(&mut ann).await, "offline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_crashed_asks_every_node_and_is_refilled_from_all_of_them() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]);
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    post(&mut ann, c, "m1").await;
+    let channels = &cluster.node(3).starling.kinds.presence;
+    channels.kill(protocol::peer::Slice::of(protocol::UserId([2; 16])));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let seq = post(&mut ann, c, "m2").await;
+    while learns(&mut bob).await < seq {}
+    assert_eq!(state_of_bob(&mut ann).await, "online");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_call_is_answered_by_an_owner_on_another_node_and_after_it_moved() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]);
+    let (ann, bob) = (cluster.node(1).user(1).await, cluster.node(2).user(2).await);
+    let c = cluster.node(1).group(&[ann, bob]).await;
+    cluster.cut(1, 3);
+    let conversations = cluster.node(1).starling.conversations.clone();
+    let key = protocol::ClientId::try_from("k".to_owned()).unwrap();
+    let change = protocol::rest::ChangeRole { role: protocol::Role::Admin };
+    let asked = tokio::spawn(async move { conversations.change_role(ann, c, bob.user, change, Some(key)).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.place(&[2]);
+    asked.await.unwrap().unwrap();
+}
+
+#[test]
+fn every_test_that_the_document_names_exists() {
+    let tests = concat!(
+        include_str!("nodes.rs"),
+        include_str!("../cluster/told/tests.rs"),
+        include_str!("../conversation/state/tests.rs"),
+        include_str!("../conversation/state/tests/answers.rs"),
+        include_str!("../conversation/state/tests/placed.rs"),
+        include_str!("../outbound/line/tests.rs"),
+        include_str!("../presence/tests.rs"),
+        include_str!("../session/state/tests.rs"),
+    );
+    let document = include_str!("../../CLUSTER.md");
+    let chapter = document.split("\n## ").find(|chapter| chapter.starts_with("Who is told")).unwrap();
+    let named: Vec<_> = chapter.split('`').filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for name in named {
+        assert!(tests.contains(&format!("fn {name}(")), "{name}");
+    }
+}

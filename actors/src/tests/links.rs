@@ -487,6 +487,9 @@ fn a_killed_node_is_noticed_then_refuses_and_its_next_run_is_another_peer() {
     assert!(matches!(&happened[..], [(_, LinkEvent::NotReached { refused: true, .. })]), "{happened:?}");
     let again = Greeting { incarnation: incarnation(7), ..greeting(1) };
     let _link = network.join(&address(1).at, again.clone());
+    links[0].dial(PeerAddress { node: Some(name(2)), ..address(1) });
+    let happened = settle(&network);
+    assert!(matches!(&happened[..], [(_, LinkEvent::NotReached { misfit: true, .. })]), "{happened:?}");
     links[0].dial(address(1));
     assert_eq!(settle(&network)[0], (incarnation(0), LinkEvent::Up { peer: again, version: VERSIONS.1 }));
 }

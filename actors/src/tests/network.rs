@@ -69,7 +69,7 @@ enum Due {
     Frame { wire: usize, from: Incarnation, to: Incarnation, frame: Bytes },
     Down { wire: usize, whose: Incarnation, peer: Incarnation, why: &'static str },
     Dial { from: Incarnation, address: PeerAddress },
-    NotReached { from: Incarnation, address: PeerAddress, refused: bool, why: &'static str },
+    NotReached { from: Incarnation, event: LinkEvent },
 }
 
 impl Network {
@@ -226,9 +226,7 @@ impl Wires {
                 }
             }
             Due::Dial { from, address } => self.dial(from, address, out),
-            Due::NotReached { from, address, refused, why } => {
-                out.push((from, LinkEvent::NotReached { address, refused, misfit: false, why: why.to_owned() }));
-            }
+            Due::NotReached { from, event } => out.push((from, event)),
         }
     }
 
@@ -236,20 +234,23 @@ impl Wires {
         let Some((_, ours)) = self.nodes.get(&from).cloned() else { return };
         let there = self.nodes.values().find(|(at, _)| *at == address.at).map(|(_, greeting)| greeting.clone());
         let is_held_back = |a, b| self.held_back.get(&(a, b)).is_some_and(|until| *until > self.now);
-        let (after, refused, why) = match &there {
-            None => (Duration::ZERO, true, "nobody listens there"),
+        let misfit = |why| (Duration::ZERO, false, true, why);
+        let (after, refused, misfit, why) = match &there {
+            None => (Duration::ZERO, true, false, "nobody listens there"),
             Some(theirs) if is_held_back(from, theirs.incarnation) || is_held_back(theirs.incarnation, from) => {
-                (DIAL_DEADLINE, false, "no answer in time")
+                (DIAL_DEADLINE, false, false, "no answer in time")
             }
             Some(theirs) if address.node.as_ref().is_some_and(|node| *node != theirs.node) => {
-                (Duration::ZERO, false, "another node answers there")
+                misfit("another node answers there")
             }
+            Some(theirs) if theirs.equal != ours.equal => misfit("a setting that must be equal is not"),
             Some(theirs) => match common_version(theirs.versions).and(common_version(ours.versions)) {
-                None => (Duration::ZERO, false, "no version in common"),
+                None => misfit("no version in common"),
                 Some(version) => return self.connect(&ours, theirs, version, out),
             },
         };
-        self.push(self.now + after, Due::NotReached { from, address, refused, why });
+        let event = LinkEvent::NotReached { address, refused, misfit, why: why.to_owned() };
+        self.push(self.now + after, Due::NotReached { from, event });
     }
 
     fn connect(&mut self, a: &Greeting, b: &Greeting, version: u16, out: &mut Vec<(Incarnation, LinkEvent)>) {

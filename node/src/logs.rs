@@ -38,3 +38,21 @@ fn filter(level: &str) -> EnvFilter {
         "warn,starling={level},actors={level},storage={level},starling_actors={level},starling_storage={level}"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber::with_default};
+
+    use super::*;
+
+    #[test]
+    fn libraries_never_log_what_nodes_or_clients_say_to_each_other() {
+        with_default(tracing_subscriber::registry().with(filter("trace")), || {
+            assert!(enabled!(target: "actors::cluster::transport", Level::TRACE));
+            assert!(enabled!(target: "ractor_cluster::net::session", Level::WARN));
+            // every frame with its body
+            assert!(!enabled!(target: "ractor_cluster::net::session", Level::DEBUG));
+            assert!(!enabled!(target: "tungstenite::protocol", Level::DEBUG));
+        });
+    }
+}

@@ -17,6 +17,13 @@ const TLS: [&str; 3] = ["cluster.tls.ca", "cluster.tls.cert", "cluster.tls.key_f
 pub(super) fn contradictions(loaded: &Loaded, found: &mut Vec<Mistake>) {
     let config = &loaded.config;
     let mut refuse = |key: &str, reason: String, remedy: &str| found.push(loaded.mistake(key, reason, remedy));
+    if protocol::NodeId::try_from(config.node_id.clone()).is_err() {
+        refuse(
+            "node.id",
+            "longer than a name of a node may be".to_owned(),
+            "use 1 to 63 letters, digits, `.`, `_`, `-`",
+        );
+    }
     let set = [&config.cluster_tls_ca, &config.cluster_tls_cert, &config.cluster_tls_key_file].map(Option::is_some);
     for ((key, is_set), missing) in TLS.iter().zip(set).zip(["a certificate authority", "a certificate", "its key"]) {
         if !is_set && set.contains(&true) {

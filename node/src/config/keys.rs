@@ -39,7 +39,7 @@ macro_rules! keys {
 const DAY_S: u64 = 24 * 3600;
 
 keys! {
-    /// Name of this node, stable over restarts: 1 to 64 letters, digits, `.`, `_`, `-`.
+    /// Name of this node, stable over restarts: 1 to 63 letters, digits, `.`, `_`, `-`. Its peers know it by this name.
     /// `auto`: made at the first start and kept in `data_dir`.
     node_id: String = "node.id", Kind::Name, Some("auto");
     /// Everything this node keeps. Created with mode 0700; a second process on it is refused.

@@ -238,6 +238,7 @@ fn a_certificate_that_peers_would_refuse_is_refused_here() {
     let with = |extra: &str| load_owned(&[&set[..], &[extra.to_owned()]].concat());
     assert!(with("node.id=auto").is_ok(), "compared when the name is known");
     refused(with("node.id=n2"), &["cluster.tls.cert", "it is for n1, and node.id is n2"]);
+    refused(load_set(&[&format!("node.id={}", "n".repeat(64))]), &["node.id", "longer than", "1 to 63"]);
     refused(with("node.id=-n2"), &["node.id", "a certificate cannot bear such a name"]);
     refused(with("cluster.tls.cert=/none.pem"), &["cluster.tls.cert", "cannot be read"]);
     let key = dir.path().join("key");

@@ -83,6 +83,14 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn the_kernel_gives_up_early_and_sends_at_once() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let tcp = prepare(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).unwrap();
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&tcp).unwrap(), 4_000);
+        assert!(tcp.nodelay().unwrap());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up_and_a_slow_one_is_not() {
         let (here, mut there) = tokio::io::duplex(16);

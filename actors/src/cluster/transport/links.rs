@@ -217,19 +217,16 @@ impl Links {
         if peer == self.ours.incarnation {
             return self.close(link, "this node itself answers there", out);
         }
+        let Stage::Opening(early) = &mut known.stage else { return };
+        let (early, token) = (early.take(), known.token);
         known.peer = Some(peer);
-        let before = std::mem::replace(&mut known.stage, Stage::Greeting);
-        let token = known.token;
-        if self.decides_with(peer) {
+        known.stage = Stage::Greeting;
+        if decides(&self.ours, peer) {
             out.push(Action::Greet(link));
         }
-        if let Stage::Opening(Some(greeting)) = before {
+        if let Some(greeting) = early {
             self.greeted(token, greeting, now, out);
         }
-    }
-
-    fn decides_with(&self, peer: Incarnation) -> bool {
-        self.ours.incarnation.0 < peer.0
     }
 
     fn greeted(&mut self, token: Token, greeting: Bytes, now: Instant, out: &mut Vec<Action>) {
@@ -240,7 +237,7 @@ impl Links {
             (Stage::Opening(early @ None), _) => return *early = Some(greeting),
             _ => return self.close(link, "it greets twice", out),
         };
-        let decides = self.ours.incarnation.0 < peer.0;
+        let decides = decides(&self.ours, peer);
         let theirs = match peer::decode(&greeting) {
             Ok(Frame::Greeting(theirs)) => theirs,
             Ok(_) => return self.refuse(link, "that is no greeting", out),
@@ -346,6 +343,10 @@ impl Links {
             _ => Action::Note(why),
         });
     }
+}
+
+fn decides(ours: &Greeting, peer: Incarnation) -> bool {
+    ours.incarnation.0 < peer.0
 }
 
 fn tell(event: LinkEvent) -> Action {

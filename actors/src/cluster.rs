@@ -4,6 +4,7 @@
 mod jitter;
 pub mod link;
 pub mod membership;
+pub(crate) mod notes;
 pub mod peer;
 pub mod placement;
 pub mod places;

@@ -24,6 +24,7 @@ use self::{
     state::{Action, Answer, Ground, Input, Job, State},
 };
 use crate::{
+    cluster::notes::Notes,
     entities::{Entity, Me, Now, Performed},
     router::Router,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) me: Incarnation,
     pub(crate) members_max: usize,
     pub(crate) router: Arc<Router>,
+    /// Where several nodes share the store.
+    pub(crate) notes: Option<Arc<Notes>>,
     /// How many were born here.
     pub(crate) lives: AtomicU64,
 }
@@ -51,8 +54,8 @@ impl Entity for State {
 
     fn fresh(id: ConversationId, context: &Arc<Context>, restarted: bool) -> State {
         let names = context.lives.fetch_add(1, Ordering::Relaxed) << 32;
-        let ground =
-            Ground { me: context.me, names, members_max: context.members_max, places: context.router.places() };
+        let (noting, places) = (context.notes.is_some(), context.router.places());
+        let ground = Ground { me: context.me, names, members_max: context.members_max, noting, places };
         State::new(id, ground, restarted)
     }
 
@@ -69,7 +72,10 @@ impl Entity for State {
             Action::Store(job) => {
                 let (me, context) = (me.clone(), context.clone());
                 tokio::spawn(async move {
-                    let answer = ask(me.key(), job, context.me, &context.store).await;
+                    let answer = match (job, &context.notes) {
+                        (Job::Note, Some(notes)) => Answer::Noted(notes.note(me.key()).await),
+                        (job, _) => ask(me.key(), job, context.me, &context.store).await,
+                    };
                     me.tell(Input::Store(answer));
                 });
                 Performed::Done
@@ -88,6 +94,14 @@ impl Entity for State {
             }
             Action::AskComplete(at) => {
                 context.router.ask_complete(at, me.key());
+                Performed::Done
+            }
+            Action::AskArrived => {
+                me.tell(Input::Arrived(!context.router.is_telling(me.key())));
+                Performed::Done
+            }
+            Action::LookedAfter => {
+                context.router.looked_after(me.key());
                 Performed::Done
             }
             Action::ReadView => {
@@ -125,6 +139,8 @@ async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Ans
         Job::Follow(events) => Answer::Followed(log.follow(c, &events).await),
         Job::Verify => Answer::Verified(log.standing(c).await),
         Job::Mark(updates) => Answer::Marked(directory.mark(c, &updates).await),
+        // nobody else shares this store
+        Job::Note => Answer::Noted(Ok(true)),
     }
 }
 

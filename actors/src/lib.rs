@@ -46,6 +46,7 @@ pub use settings::Settings;
 pub use world::{Clock, Random, World};
 
 use crate::{
+    cluster::notes::Notes,
     connections::Connections,
     entities::{Entities, Entity, NodeSupervisor},
     kinds::Kinds,
@@ -107,6 +108,8 @@ impl Starling {
 
         let (root, _) = Actor::spawn(None, NodeSupervisor, ()).await?;
         let root = root.get_cell();
+        let notes = world.store.cluster.clone().map(|cluster| Notes::new(cluster, me));
+        router.note_in(notes.clone());
         let orphaning = router.clone();
         let conversations = Entities::start(
             &root,
@@ -116,6 +119,7 @@ impl Starling {
                 me,
                 members_max: limits.members,
                 router: router.clone(),
+                notes: notes.clone(),
                 lives: AtomicU64::new(1),
             }),
             move |entities, c, until| {

@@ -3,6 +3,7 @@
 //! watches is noted on the way, in the same order (`cluster::told`).
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use protocol::{
     Code, ConnId, ConversationId, Error, Incarnation,
     peer::{
@@ -17,10 +19,11 @@ use protocol::{
         WatchId,
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     cluster::{
+        notes::Notes,
         places::Places,
         tally::Tally,
         told::{Compared, Told},
@@ -69,6 +72,9 @@ pub trait Abroad: Send + Sync {
 
     /// The view is to be read: somebody goes by a later one.
     fn read_view(&self);
+
+    /// True if an event or head of this conversation may not have arrived at some peer.
+    fn is_telling(&self, c: ConversationId) -> bool;
 }
 
 /// What who waits for an answer wants to know meanwhile.
@@ -82,6 +88,10 @@ pub(crate) struct News {
 /// How long events for many sockets are gathered while more are being stored: less than one write to all of them takes.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// Conversations of a dead node that are looked after at a time: what clients want goes on beside.
+const LOOK_AFTER_MAX: usize = 64;
+const LOOK_AFTER_AGAIN: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub struct Router {
     me: Incarnation,
@@ -91,6 +101,9 @@ pub struct Router {
     abroad: OnceLock<Box<dyn Abroad>>,
     news: watch::Sender<News>,
     told: Mutex<Told>,
+    notes: OnceLock<Arc<Notes>>,
+    /// Who waits to hear that nothing of these conversations is untold.
+    looking_after: Mutex<HashMap<ConversationId, Vec<oneshot::Sender<()>>>>,
     /// A flush is due within [`GATHER`].
     flushing: Arc<AtomicBool>,
 }
@@ -189,6 +202,20 @@ impl Router {
         self.post(at.node, Mail::Connections(ToConnections::Answer(at.conn, tag, outcome)));
     }
 
+    /// The store knows that this node lived in this slot: nothing is appended before the first.
+    pub fn lived(&self, slot: u64) {
+        if let Some(notes) = self.notes.get() {
+            notes.lived(slot);
+        }
+    }
+
+    /// Looks after what a dead node may have left untold of these conversations, those that the view of this version places
+    /// here: they are claimed, repaired and told, some at a time. False if the view changed meanwhile.
+    pub async fn look_after(&self, version: u64, share: Vec<ConversationId>) -> bool {
+        let all = futures_util::stream::iter(share).map(|c| self.look_after_one(version, c));
+        all.buffer_unordered(LOOK_AFTER_MAX).all(|done| async move { done }).await
+    }
+
     /// Tells every member, this node included, what it should have of this one: twice a second.
     pub fn compare_all(&self) {
         let places = self.places();
@@ -215,12 +242,62 @@ impl Router {
         let told = Mutex::new(Told::new(places.clone()));
         let (news, _) = watch::channel(News { places, losses: 0 });
         let (mailboxes, abroad) = (OnceLock::new(), OnceLock::new());
-        Router { me, clock, connections, mailboxes, abroad, news, told, flushing: Arc::default() }
+        Router {
+            me,
+            clock,
+            connections,
+            mailboxes,
+            abroad,
+            news,
+            told,
+            notes: OnceLock::new(),
+            looking_after: Mutex::default(),
+            flushing: Arc::default(),
+        }
     }
 
     /// Opens for mail, once.
     pub(crate) fn open(&self, mailboxes: impl Mailboxes + 'static) {
         let _ = self.mailboxes.set(Box::new(mailboxes));
+    }
+
+    /// Where to note what may be left untold.
+    pub(crate) fn note_in(&self, notes: Option<Arc<Notes>>) {
+        if let Some(notes) = notes {
+            let _ = self.notes.set(notes);
+        }
+    }
+
+    /// True if an event or head of this conversation may not have arrived at some peer.
+    pub(crate) fn is_telling(&self, c: ConversationId) -> bool {
+        self.abroad.get().is_some_and(|abroad| abroad.is_telling(c))
+    }
+
+    /// Nothing of it is untold.
+    pub(crate) fn looked_after(&self, c: ConversationId) {
+        let waiting = self.looking_after().remove(&c);
+        for waiting in waiting.into_iter().flatten() {
+            let _ = waiting.send(());
+        }
+    }
+
+    async fn look_after_one(&self, version: u64, c: ConversationId) -> bool {
+        while self.places().version() == version {
+            let (done, looked_after) = oneshot::channel();
+            self.looking_after().entry(c).or_default().push(done);
+            if let Some(mailboxes) = self.mailboxes.get() {
+                let _ = mailboxes.ask(c, conversation::Input::LookAfter);
+            }
+            // it may have crashed, or had no room: asked again, it is no more work
+            if tokio::time::timeout(LOOK_AFTER_AGAIN, looked_after).await.is_ok_and(|answer| answer.is_ok()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn looking_after(&self) -> MutexGuard<'_, HashMap<ConversationId, Vec<oneshot::Sender<()>>>> {
+        self.looking_after.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where things are now.

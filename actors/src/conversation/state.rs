@@ -16,6 +16,7 @@ pub(crate) mod planted;
 mod tenure;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -51,6 +52,10 @@ pub(crate) enum Input {
     Forgotten(Incarnation, Option<Slice>),
     /// None of any node's sockets waits to be registered at this one again.
     Complete(Incarnation),
+    /// All that it told other nodes so far has arrived, or not yet.
+    Arrived(bool),
+    /// A dead node may have left something of it untold.
+    LookAfter,
     Tick,
 }
 
@@ -63,6 +68,8 @@ pub(crate) struct Ground {
     pub(crate) names: u64,
     /// Members it may have.
     pub(crate) members_max: usize,
+    /// True if other nodes look after what this one leaves untold when it dies.
+    pub(crate) noting: bool,
     /// Where it and the channels it watches are placed.
     pub(crate) places: Arc<Places>,
 }
@@ -80,6 +87,8 @@ pub(crate) enum Answer {
     Followed(Result<(), storage::Error>),
     Verified(Result<Option<Standing>, storage::Error>),
     Marked(Result<Vec<Marks>, storage::Error>),
+    /// False: this node is no member any more.
+    Noted(Result<bool, storage::Error>),
 }
 
 /// What it wants of the store. At most one of each is under way, finds and peeks aside.
@@ -102,6 +111,8 @@ pub(crate) enum Job {
     Follow(Vec<Event>),
     Verify,
     Mark(Vec<MarkUpdate>),
+    /// Say that what is appended from now on may be left untold, then whether this node is still a member.
+    Note,
 }
 
 /// What it wants done.
@@ -113,6 +124,10 @@ pub(crate) enum Action {
     Forward(Incarnation, ToConversation),
     /// Say so once none of any node's sockets waits to be registered at this one again.
     AskComplete(Incarnation),
+    /// Say whether all that was told to other nodes has arrived.
+    AskArrived,
+    /// Nothing of it is untold.
+    LookedAfter,
     /// Whose the log is differs from what the view says.
     ReadView,
     /// Let the sockets write the events they were told.
@@ -224,6 +239,7 @@ pub(crate) struct State {
     /// Stored; told once what follows from them is written.
     held: VecDeque<Stored>,
     audience: Audience,
+    untold: untold::Untold,
     marks: MarkBoard,
     typing: Vec<(UserId, bool)>,
     failures: u32,
@@ -247,7 +263,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(id: ConversationId, ground: Ground, restarted: bool) -> State {
-        let Ground { me, names, members_max, places } = ground;
+        let Ground { me, names, members_max, noting, places } = ground;
         State {
             id,
             me,
@@ -273,6 +289,7 @@ impl State {
             following: None,
             held: VecDeque::new(),
             audience: Audience::new(id, names, places),
+            untold: untold::Untold::new(noting, restarted),
             marks: MarkBoard::default(),
             typing: Vec::new(),
             failures: 0,
@@ -296,7 +313,8 @@ impl State {
         if self.parting {
             // mail came while stopping: begin again, all watches have ended
             let (names, places) = (self.audience.watches.names(), self.places.clone());
-            let ground = Ground { me: self.me, names, members_max: self.members_max, places };
+            let noting = self.untold.noting;
+            let ground = Ground { me: self.me, names, members_max: self.members_max, noting, places };
             *self = State::new(self.id, ground, false);
         }
         let mut out = Vec::new();
@@ -308,12 +326,16 @@ impl State {
             Input::Placed(places) => self.placed(places, &mut out),
             Input::Forgotten(by, which) => self.forgotten(by, which, &mut out),
             Input::Complete(at) => self.audience.watches.completed(at),
+            Input::Arrived(all) => self.arrived(all),
+            Input::LookAfter => self.look_after(),
             Input::Tick => self.tick(now, &mut out),
         }
         self.hand_over(&mut out);
         self.advance(now, &mut out);
+        self.settle_debts(now, &mut out);
         self.stop_if_done(now, &mut out);
         self.schedule(now, &mut out);
+        self.watch_transit(&out);
         if out.iter().any(|action| matches!(action, Action::Tell(Telling::Node(_, ToConnections::Event(_))))) {
             let soon = self.flight.is_some() && self.audience.is_large();
             out.push(if soon { Action::FlushSoon } else { Action::Flush });
@@ -332,6 +354,7 @@ impl State {
             Answer::Followed(result) => self.followed(result, now, out),
             Answer::Verified(result) => self.verified(result, now, out),
             Answer::Marked(result) => self.marked(result, out),
+            Answer::Noted(result) => self.noted(result, now, out),
         }
     }
 

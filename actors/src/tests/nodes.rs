@@ -15,7 +15,10 @@ use tokio::sync::mpsc;
 use super::{Rig, TestSocket};
 use crate::{
     Abroad, Router,
-    cluster::places::views::{node, places},
+    cluster::places::{
+        Places,
+        views::{node, view},
+    },
 };
 
 /// What joins the nodes.
@@ -34,6 +37,10 @@ impl Abroad for Way {
     }
 
     fn read_view(&self) {}
+
+    fn is_telling(&self, _: ConversationId) -> bool {
+        false
+    }
 }
 
 struct Cluster {
@@ -51,6 +58,7 @@ impl Cluster {
             let rig = Rig::start_node(n, store.clone(), u64::from(n)).await;
             let (sender, mut parcels) = mpsc::unbounded_channel();
             rig.starling.router.go_abroad(Way(sender));
+            rig.starling.router.lived(1);
             wires.routers.lock().unwrap().insert(node(n), rig.starling.router.clone());
             let wires = wires.clone();
             tokio::spawn(async move {
@@ -71,7 +79,7 @@ impl Cluster {
             nodes.push(rig);
         }
         let mut cluster = Cluster { nodes, wires, version: 0 };
-        cluster.place(&[1, 2, 3]);
+        cluster.place(&[1, 2, 3]).await;
         cluster
     }
 
@@ -80,11 +88,14 @@ impl Cluster {
     }
 
     /// A new view: these are up, the others draining.
-    fn place(&mut self, up: &[u8]) {
+    async fn place(&mut self, up: &[u8]) {
         self.version += 1;
         let rest: Vec<u8> = (1..=3).filter(|n| !up.contains(n)).collect();
+        let view = view(self.version, up, &rest);
+        let stored = self.nodes[0].store.cluster.as_ref().unwrap().change(&view).await.unwrap();
+        assert_eq!(stored, storage::cluster::Changed::Applied);
         for rig in &self.nodes {
-            rig.starling.router.install(&places(self.version, up, &rest));
+            rig.starling.router.install(&Places::of(&view));
         }
     }
 
@@ -139,7 +150,7 @@ async fn wherever_it_is_placed_a_conversation_is_found_and_its_members_are_told(
     let mut cluster = Cluster::start().await;
     let (mut ann, mut bob, c) = cluster.talk().await;
     for (nth, up) in [[1].as_slice(), &[2], &[3], &[1, 2], &[2, 3], &[1, 2, 3]].into_iter().enumerate() {
-        cluster.place(up);
+        cluster.place(up).await;
         let seq = post(&mut ann, c, &format!("m{nth}")).await;
         while learns(&mut bob).await < seq {}
         assert_eq!(seq, nth as u64 + 2, "each once, in order");
@@ -151,10 +162,10 @@ async fn wherever_it_is_placed_a_conversation_is_found_and_its_members_are_told(
 async fn what_lives_elsewhere_now_ends_where_it_was() {
     let mut cluster = Cluster::start().await;
     let (mut ann, mut bob, c) = cluster.talk().await;
-    cluster.place(&[2]);
+    cluster.place(&[2]).await;
     let seq = post(&mut ann, c, "m1").await;
     while learns(&mut bob).await < seq {}
-    cluster.place(&[3]);
+    cluster.place(&[3]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     for n in [1, 2] {
         assert_eq!(cluster.node(n).starling.snapshot().conversations, 0, "on node {n}");
@@ -171,7 +182,7 @@ async fn what_lives_elsewhere_now_ends_where_it_was() {
 async fn g6_a_request_that_a_broken_link_may_have_lost_is_asked_again_and_stored_once() {
     for answer_is_lost in [false, true] {
         let mut cluster = Cluster::start().await;
-        cluster.place(&[3]);
+        cluster.place(&[3]).await;
         let (mut ann, mut bob, c) = cluster.talk().await;
         if answer_is_lost {
             cluster.cut(3, 1)
@@ -194,7 +205,7 @@ async fn g6_a_request_that_a_broken_link_may_have_lost_is_asked_again_and_stored
 #[tokio::test(start_paused = true)]
 async fn after_a_reset_everybody_is_known_again_and_learns_what_was_told_meanwhile() {
     let mut cluster = Cluster::start().await;
-    cluster.place(&[3]);
+    cluster.place(&[3]).await;
     let (mut ann, mut bob, c) = cluster.talk().await;
     let seq = post(&mut ann, c, "m1").await;
     while learns(&mut bob).await < seq {}
@@ -210,7 +221,7 @@ async fn after_a_reset_everybody_is_known_again_and_learns_what_was_told_meanwhi
 #[tokio::test(start_paused = true)]
 async fn a_ghost_that_a_lost_farewell_has_left_is_noticed_by_the_digests() {
     let mut cluster = Cluster::start().await;
-    cluster.place(&[3]);
+    cluster.place(&[3]).await;
     let (mut ann, bob, _) = cluster.talk().await;
     assert_eq!(state_of_bob(&mut ann).await, "online");
     cluster.cut(2, 3);
@@ -225,7 +236,7 @@ async fn a_ghost_that_a_lost_farewell_has_left_is_noticed_by_the_digests() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_crashed_asks_every_node_and_is_refilled_from_all_of_them() {
     let mut cluster = Cluster::start().await;
-    cluster.place(&[3]);
+    cluster.place(&[3]).await;
     let (mut ann, mut bob, c) = cluster.talk().await;
     post(&mut ann, c, "m1").await;
     let channels = &cluster.node(3).starling.kinds.presence;
@@ -239,7 +250,7 @@ async fn a_channel_that_crashed_asks_every_node_and_is_refilled_from_all_of_them
 #[tokio::test(start_paused = true)]
 async fn a_rest_call_is_answered_by_an_owner_on_another_node_and_after_it_moved() {
     let mut cluster = Cluster::start().await;
-    cluster.place(&[3]);
+    cluster.place(&[3]).await;
     let (ann, bob) = (cluster.node(1).user(1).await, cluster.node(2).user(2).await);
     let c = cluster.node(1).group(&[ann, bob]).await;
     cluster.cut(1, 3);
@@ -248,8 +259,66 @@ async fn a_rest_call_is_answered_by_an_owner_on_another_node_and_after_it_moved(
     let change = protocol::rest::ChangeRole { role: protocol::Role::Admin };
     let asked = tokio::spawn(async move { conversations.change_role(ann, c, bob.user, change, Some(key)).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    cluster.place(&[2]);
+    cluster.place(&[2]).await;
     asked.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_left_untold_is_told_although_nobody_posts() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    let seq = post(&mut ann, c, "m1").await;
+    while learns(&mut bob).await < seq {}
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    // a node appends, and dies before it tells anybody
+    let (store, dead) = (&cluster.node(1).store, node(9));
+    let Ok(storage::log::Claimed::Claimed(tenancy)) = store.log.claim(c, dead, None).await else { panic!() };
+    let event = protocol::Event {
+        seq: tenancy.head.seq.next(),
+        id: protocol::EventId([9; 16]),
+        by: protocol::UserId([1; 16]),
+        cid: None,
+        request_hash: [0; 16],
+        at: tenancy.head.at,
+        post_no: tenancy.head.post_no + 1,
+        body: protocol::Body::Post(protocol::Post { text: Some("last words".into()), ..protocol::Post::default() }),
+    };
+    let (head, settled) = (tenancy.head.seq, tenancy.head.settled);
+    store.log.append(c, tenancy.epoch, head, settled, &[event]).await.unwrap();
+    assert!(cluster.node(3).starling.router.look_after(cluster.version, vec![c]).await);
+    while learns(&mut ann).await < 3 {}
+    while learns(&mut bob).await < 3 {}
+    assert!(!cluster.node(3).starling.router.look_after(cluster.version - 1, vec![c]).await, "of an earlier view");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_appended_was_noted_and_a_node_that_is_no_member_appends_nothing() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let (mut ann, _bob, c) = cluster.talk().await;
+    post(&mut ann, c, "m1").await;
+    let stored = cluster.node(1).store.cluster.clone().unwrap();
+    assert_eq!(stored.noted(node(3), 1).await.unwrap(), [c]);
+    // node 3 is taken out of the view and has not heard of it
+    let mut without = view(cluster.version + 1, &[1, 2], &[]);
+    without.revision = cluster.version + 1;
+    stored.change(&without).await.unwrap();
+    tokio::time::sleep(protocol::cluster::SLOT).await;
+    let id = ann.say(TestSocket::post(c, "m2", "too late"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let range = storage::log::Range {
+        after: protocol::Seq(0),
+        before: None,
+        lane: storage::log::Lane::Both,
+        limit: 10,
+        newest: false,
+    };
+    assert_eq!(cluster.node(1).store.log.read(c, range).await.unwrap().len(), 2, "nobody would look after it");
+    for n in 1..=3 {
+        cluster.node(n).starling.router.install(&Places::of(&without));
+    }
+    assert_eq!(ann.answer(id).await["d"]["seq"], 3, "the next owner takes it, inside its deadline");
 }
 
 #[test]
@@ -260,6 +329,7 @@ fn every_test_that_the_document_names_exists() {
         include_str!("../conversation/state/tests.rs"),
         include_str!("../conversation/state/tests/answers.rs"),
         include_str!("../conversation/state/tests/placed.rs"),
+        include_str!("../conversation/state/tests/untold.rs"),
         include_str!("../outbound/line/tests.rs"),
         include_str!("../presence/tests.rs"),
         include_str!("../session/state/tests.rs"),

@@ -30,6 +30,9 @@ impl State {
         if self.flight.is_some() || !self.held.is_empty() {
             return;
         }
+        if !self.waiting.is_empty() && !self.may_append(now, out) {
+            return self.verify(out);
+        }
         let mut batch = Flight { events: Vec::new(), wishes: Vec::new() };
         let mut bytes = 0;
         let (mut seq, mut post_no) = (self.head.seq, self.head.post_no);

@@ -10,7 +10,7 @@ use crate::entities::Now;
 /// How long a conversation without traffic stays.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// How often a channel that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long telling waits for presence channels that do not answer.
@@ -53,6 +53,7 @@ impl State {
             && self.marks.is_empty()
             && self.typing.is_empty()
             && !self.loading
+            && !self.restarted
     }
 
     pub(super) fn schedule(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -73,6 +74,7 @@ impl State {
             (true, _, Some(last)) => last + IDLE,
             (true, _, None) => now.mono + IDLE,
         };
+        let at = self.untold.due(now.mono).map_or(at, |due| at.min(due.max(now.mono + TICK)));
         if self.wake.is_none_or(|wake| at < wake) {
             self.wake = Some(at);
             out.push(Action::WakeAt(at));

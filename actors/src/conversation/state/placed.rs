@@ -87,12 +87,10 @@ impl State {
                 self.watching(out, |watches, out| watches.resume(out));
             }
         } else {
-            let doubtful = watches.doubtful();
-            if doubtful.is_empty() {
+            if self.is_known_to_all(now, out) {
                 self.ending_since = Some(now.mono);
                 self.watching(out, |watches, out| watches.end_all(out));
             }
-            out.extend(doubtful.into_iter().map(Action::AskComplete));
         }
         if self.audience.watches.are_ended() {
             out.push(Action::StopIfIdle);

@@ -32,12 +32,14 @@ const NO_DUEL: Duration = Duration::from_secs(1);
 impl State {
     pub(super) fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
         let here = self.is_here();
-        if here
-            && let Some(at) =
-                self.waiting.iter().position(|w| matches!(w.what.change, Change::Create { .. }) && !w.exists)
-            && let Some(wish) = self.waiting.remove(at)
-        {
-            return self.create(wish, now, out);
+        let creates = |w: &Wish| matches!(w.what.change, Change::Create { .. }) && !w.exists;
+        if let Some(at) = self.waiting.iter().position(|wish| here && creates(wish)) {
+            if !self.may_append(now, out) {
+                return;
+            }
+            if let Some(wish) = self.waiting.remove(at) {
+                return self.create(wish, now, out);
+            }
         }
         #[cfg(test)]
         self.ask_early(out);
@@ -47,7 +49,6 @@ impl State {
         }
         let wanted = here && self.waiting.iter().any(|w| w.peek == Peek::Known);
         if self.restarted || !self.limbo.is_empty() || wanted {
-            self.restarted = false;
             self.stage = Stage::Claiming;
             let tail_from =
                 if self.continues { Some(self.limbo_from.unwrap_or(self.head.seq)) } else { self.limbo_from };
@@ -147,8 +148,12 @@ impl State {
         };
         metrics::counter!("starling_claims_total", "result" => label).increment(1);
         match result {
-            Ok(Claimed::Claimed(tenancy)) => self.begin_tenancy(tenancy, now, out),
+            Ok(Claimed::Claimed(tenancy)) => {
+                self.restarted = false;
+                self.begin_tenancy(tenancy, now, out);
+            }
             Ok(Claimed::NotFound) => {
+                self.restarted = false;
                 for wish in self.waiting.drain(..).chain(self.limbo.drain(..).map(|(wish, _)| wish)) {
                     answer(wish.what.requester, Outcome::Refused(no_such_conversation().into()), out);
                 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod placed;
+mod untold;
 
 use std::{
     collections::HashMap,
@@ -38,7 +39,7 @@ fn device(n: u8) -> Address {
 
 /// A node alone, whose conversation lives for the first time.
 fn ground(me: Incarnation) -> Ground {
-    Ground { me, names: 0, members_max: 100, places: Places::alone(me) }
+    Ground { me, names: 0, members_max: 100, noting: false, places: Places::alone(me) }
 }
 
 /// One fault for the next call of an operation.
@@ -148,6 +149,8 @@ impl Desk {
                     Action::StopIfIdle => self.said.push("stop".into()),
                     Action::Forward(_, mail) => self.said.push(format!("forward {mail:?}")),
                     Action::AskComplete(at) => inputs.push_back(Input::Complete(at)),
+                    Action::AskArrived => inputs.push_back(Input::Arrived(true)),
+                    Action::LookedAfter => self.said.push("looked after".into()),
                     Action::ReadView | Action::Flush | Action::FlushSoon | Action::WakeAt(_) => {}
                 }
             }
@@ -246,6 +249,7 @@ fn name(job: &Job) -> &'static str {
         Job::Follow(_) => "follow",
         Job::Verify => "verify",
         Job::Mark(_) => "mark",
+        Job::Note => "note",
     }
 }
 

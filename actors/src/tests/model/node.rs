@@ -75,7 +75,7 @@ pub(super) struct Around<'a> {
 impl Node {
     pub(super) fn new(nth: u8, life: u8, restarted: bool, scene: &Scene) -> Node {
         let me = Incarnation([nth + 1, life, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let ground = Ground { me, names: 0, members_max: 100, places: Places::alone(me) };
+        let ground = Ground { me, names: 0, members_max: 100, noting: false, places: Places::alone(me) };
         let mut state = State::new(LOG, ground, restarted);
         if let Some(Planted::Owner(mistake)) = scene.planted {
             state.plant(Some(mistake));
@@ -101,7 +101,8 @@ impl Node {
                     Action::Tell(Telling::Node(_, ToConnections::Event(fanout))) => {
                         around.clients.told(&fanout, around.store, around.scene);
                     }
-                    Action::Forward(..) | Action::AskComplete(_) | Action::ReadView => {}
+                    Action::Forward(..) | Action::AskComplete(_) | Action::AskArrived | Action::ReadView => {}
+                    Action::LookedAfter => {}
                     Action::Tell(_) | Action::Flush | Action::FlushSoon | Action::WakeAt(_) | Action::StopIfIdle => {}
                 }
             }
@@ -131,7 +132,7 @@ impl Node {
             Job::Find(by, cid, epoch) => What::Find(by, cid, epoch),
             Job::Load(epoch) => What::Load(epoch),
             Job::Follow(events) => What::Follow(events),
-            job @ (Job::Create(_) | Job::Mark(_)) => unreachable!("no scene asks for {job:?}"),
+            job @ (Job::Create(_) | Job::Mark(_) | Job::Note) => unreachable!("no scene asks for {job:?}"),
         };
         let mut task = Task { what, orphan: false };
         if around.scene.fine || !task.only_looks() {

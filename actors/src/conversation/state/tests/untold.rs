@@ -1,0 +1,129 @@
+//! What is noted before it is stored, and looked after when its owner has died.
+
+use protocol::cluster::SLOT;
+
+use super::*;
+use crate::cluster::places::views::{node, places};
+
+impl Desk {
+    /// A group on node 1 of a cluster with node 2, where the devices are; others look after what it leaves untold.
+    async fn noting(restarted: bool) -> Desk {
+        let mut desk = Desk::group().await;
+        desk.connected.values_mut().for_each(|device| device.node = node(2));
+        desk.begin_noting(restarted);
+        desk
+    }
+
+    fn begin_noting(&mut self, restarted: bool) {
+        let ground = Ground { me: NODE, names: 1 << 32, members_max: 100, noting: true, places: places(1, &[1], &[2]) };
+        self.state = State::new(C, ground, restarted);
+    }
+
+    fn jobs(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.jobs)
+    }
+}
+
+#[tokio::test]
+async fn what_is_appended_is_noted_first_and_once_in_a_slot() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    let jobs = desk.jobs();
+    let at = |what| jobs.iter().position(|job| *job == what);
+    assert!(at("note").is_some() && at("note") < at("append"), "{jobs:?}");
+    desk.post(2, "b", "two").await;
+    assert_eq!(desk.jobs(), ["append", "follow"]);
+    let slot = u64::try_from(SLOT.as_millis()).unwrap();
+    desk.wait(slot - 250).await;
+    desk.wait(250).await;
+    assert_eq!(desk.jobs(), [""; 0], "everybody knows");
+    desk.post(2, "c", "three").await;
+    assert_eq!(desk.jobs(), ["note", "append", "follow"]);
+}
+
+#[tokio::test]
+async fn without_a_note_nothing_is_stored_and_who_waits_hears_so() {
+    let mut desk = Desk::noting(false).await;
+    let input = desk.submission(2, "a", Change::Post(Body::Post(Post::default()).encode().into()));
+    let mut jobs = VecDeque::from(desk.put_all(input));
+    while let Some(job) = jobs.pop_front() {
+        let answer = match job {
+            Job::Note => Answer::Noted(Err(storage::Error::Unknown("lost".into()))),
+            job => ask(C, job, NODE, &desk.store).await,
+        };
+        jobs.extend(desk.put_all(Input::Store(answer)));
+    }
+    assert_eq!(desk.take().last().unwrap(), "2: unavailable");
+    assert_eq!(desk.log().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_untold_is_noted_again_in_each_slot_until_it_has_arrived() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.jobs();
+    for _ in 0..2 {
+        desk.now.mono += SLOT;
+        let actions = desk.state.on(Input::Tick, desk.now);
+        assert!(actions.contains(&Action::AskArrived) && actions.contains(&Action::Store(Job::Note)), "{actions:?}");
+        desk.state.on(Input::Arrived(false), desk.now);
+        desk.state.on(Input::Store(Answer::Noted(Ok(true))), desk.now);
+    }
+    desk.state.on(Input::Arrived(true), desk.now);
+    desk.now.mono += SLOT;
+    let actions = desk.state.on(Input::Tick, desk.now);
+    assert!(!actions.contains(&Action::Store(Job::Note)), "{actions:?}");
+}
+
+#[tokio::test]
+async fn it_does_not_stop_before_what_it_told_has_arrived() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.state.on(Input::Arrived(false), desk.now);
+    desk.now.mono += IDLE;
+    let actions = desk.state.on(Input::Tick, desk.now);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Tell(_))), "{actions:?}");
+    desk.take();
+    desk.run(Input::Arrived(true)).await;
+    assert_eq!(desk.take(), ["stop"]);
+}
+
+#[tokio::test]
+async fn what_a_dead_node_noted_is_claimed_and_told_although_the_store_fails_at_first() {
+    let mut desk = Desk::noting(false).await;
+    desk.fail(Operation::Claim, Fault::Refuse);
+    desk.run(Input::LookAfter).await;
+    assert_eq!(desk.take(), [""; 0]);
+    desk.wait(250).await;
+    let mut said = desk.take();
+    said.sort();
+    assert_eq!(said, ["head 1 to 1", "head 1 to 2", "head 1 to 3", "looked after"]);
+    desk.run(Input::LookAfter).await;
+    assert_eq!((desk.take(), desk.jobs()), (vec!["looked after".to_owned()], Vec::new()), "its owner already");
+}
+
+#[tokio::test]
+async fn after_a_crash_what_may_be_untold_is_noted_although_nobody_posts() {
+    let mut desk = Desk::noting(true).await;
+    desk.fail(Operation::Claim, Fault::Refuse);
+    desk.run(Input::Tick).await;
+    assert!(desk.jobs().contains(&"note"));
+}
+
+impl Desk {
+    /// Hands an input over; channels answer, the store's part is left to the test.
+    fn put_all(&mut self, input: Input) -> Vec<Job> {
+        let (mut inputs, mut jobs) = (VecDeque::from([input]), Vec::new());
+        while let Some(input) = inputs.pop_front() {
+            for action in self.state.on(input, self.now) {
+                match action {
+                    Action::Store(job) => jobs.push(job),
+                    Action::Tell(Telling::Channel(_, slice, mail)) => inputs.extend(self.presence(slice, mail)),
+                    Action::Tell(Telling::Node(_, mail)) => self.hear(mail),
+                    _ => {}
+                }
+            }
+        }
+        jobs
+    }
+}

@@ -1,0 +1,139 @@
+//! What its node would leave untold if it died now. Where several nodes share the store, that is noted there before the
+//! first append of a slot, and again in each slot until everybody knows everything; and what a dead node noted is looked
+//! after: claimed, repaired and told, although nobody posts.
+
+use protocol::{cluster::SLOT, peer::ToConnections};
+use tokio::time::Instant;
+
+use super::{Action, Job, Stage, State, clock::TICK, outcomes::give_up, placed::moved};
+use crate::{conversation::audience::Telling, entities::Now};
+
+/// See the module.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Untold {
+    /// There is somebody to look after it.
+    pub(super) noting: bool,
+    /// Something may be stored that not everybody knows.
+    pub(super) owing: bool,
+    /// Since when a note stands.
+    noted: Option<Instant>,
+    /// Since when one is under way.
+    under_way: Option<Instant>,
+    /// Told to other nodes, and not known to have arrived there.
+    in_transit: bool,
+    /// When that was last asked about: an answer must not lead to the next question at once.
+    asked: Option<Instant>,
+    /// Somebody waits to hear that everybody knows everything.
+    awaited: bool,
+}
+
+impl Untold {
+    pub(super) fn new(noting: bool, restarted: bool) -> Untold {
+        Untold { noting, owing: noting && restarted, ..Untold::default() }
+    }
+
+    /// When there is something to do about it: a moment before a note is over it is asked whether another one is needed.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        match self.noted {
+            _ if self.awaited => Some(now),
+            Some(at) if self.owing => Some(at + SLOT - TICK),
+            None if self.owing => Some(now),
+            _ => None,
+        }
+    }
+
+    fn is_noted(&self, now: Instant) -> bool {
+        self.noted.is_some_and(|at| now < at + SLOT)
+    }
+}
+
+impl State {
+    /// True if what is appended now would be looked after; else that is seen to first.
+    pub(super) fn may_append(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        if !self.untold.noting || self.places.is_alone() {
+            return true;
+        }
+        if self.untold.is_noted(now.mono) {
+            self.untold.owing = true;
+            return true;
+        }
+        self.note(now, out);
+        false
+    }
+
+    pub(super) fn noted(&mut self, result: Result<bool, storage::Error>, now: Now, out: &mut Vec<Action>) {
+        let Some(since) = self.untold.under_way.take() else { return };
+        match result {
+            Ok(true) => self.untold.noted = Some(since),
+            // it was taken out of the view: nobody would look after what it appends
+            Ok(false) => {
+                out.push(Action::ReadView);
+                std::mem::take(&mut self.waiting).into_iter().for_each(|wish| moved(wish.what.requester, out));
+                self.pause(now);
+            }
+            Err(_) => {
+                std::mem::take(&mut self.waiting).iter().for_each(|wish| give_up(wish, out));
+                self.pause(now);
+            }
+        }
+    }
+
+    /// What a dead node noted is placed here now.
+    pub(super) fn look_after(&mut self) {
+        // whoever owns the log by a claim of its own has told its devices how far it goes
+        self.restarted |= matches!(self.stage, Stage::Cold);
+        self.untold.awaited = true;
+        self.untold.owing = self.untold.noting;
+    }
+
+    /// Notes again what is still untold, and says so once nothing is.
+    pub(super) fn settle_debts(&mut self, now: Now, out: &mut Vec<Action>) {
+        let paused = self.retry_at.is_some_and(|at| at > now.mono);
+        if paused || self.untold.due(now.mono).is_none_or(|at| at > now.mono) {
+            return;
+        }
+        if self.is_idle() && self.is_known_to_all(now, out) {
+            self.untold.owing = false;
+            if std::mem::take(&mut self.untold.awaited) {
+                out.push(Action::LookedAfter);
+            }
+        } else if self.untold.owing && !self.untold.is_noted(now.mono) && !self.places.is_alone() {
+            self.note(now, out);
+        }
+    }
+
+    /// True if no device can be left behind any more; else asks about what is not known.
+    pub(super) fn is_known_to_all(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let doubtful = self.audience.watches.doubtful();
+        let known = doubtful.is_empty() && !self.untold.in_transit;
+        out.extend(doubtful.into_iter().map(Action::AskComplete));
+        if self.untold.in_transit && self.untold.asked.is_none_or(|at| now.mono >= at + TICK) {
+            self.untold.asked = Some(now.mono);
+            out.push(Action::AskArrived);
+        }
+        known
+    }
+
+    /// What was told to other nodes before this was asked has arrived, or not.
+    pub(super) fn arrived(&mut self, all: bool) {
+        self.untold.in_transit = !all;
+    }
+
+    /// Notices what leaves for other nodes.
+    pub(super) fn watch_transit(&mut self, out: &[Action]) {
+        self.untold.in_transit |= out.iter().any(|action| match action {
+            Action::Tell(Telling::Node(node, mail)) => {
+                *node != self.me && matches!(mail, ToConnections::Event(_) | ToConnections::Head { .. })
+            }
+            _ => false,
+        });
+    }
+
+    fn note(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.untold.under_way.is_none() {
+            self.untold.under_way = Some(now.mono);
+            out.push(Action::Store(Job::Note));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Many nodes, one Starling: who is a member, where entities live, and the way to other nodes. Knows no socket: streams to
 //! peers are handed in.
 
+pub mod driver;
 mod jitter;
 pub mod link;
 pub mod membership;

@@ -170,6 +170,15 @@ impl Starling {
         })
     }
 
+    /// Becomes one of many nodes, that share a store: from now on conversations and presence channels are where the view
+    /// places them. `None`: this store can have one node only.
+    #[must_use]
+    pub fn join(&self, parts: cluster::driver::Parts) -> Option<cluster::driver::Membership> {
+        let store = self.world.store.cluster.clone()?;
+        let health = self.world.store.health.clone();
+        Some(cluster::driver::Membership::start(parts, store, health, self.router.clone()))
+    }
+
     /// The numbers now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

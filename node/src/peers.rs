@@ -10,8 +10,8 @@ mod stream;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actors::cluster::{
-    link::{LinkEvent, PeerAddress},
-    transport::{Dialer, Events, NotReached, PeerStream, Transport},
+    link::PeerAddress,
+    transport::{Dialer, NotReached, PeerStream, Transport},
 };
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -24,7 +24,10 @@ use self::{
     certificates::{Certificates, Files},
     stream::Guarded,
 };
-pub(crate) use self::{greeting::greeting, places::Seed};
+pub(crate) use self::{
+    greeting::{greeting, me},
+    places::Seed,
+};
 use crate::{
     config::Config,
     net::{
@@ -196,18 +199,6 @@ async fn hear_taken<S: AsyncRead + Unpin>(mut stream: S) -> std::io::Result<S> {
     match stream.read_u8().await? {
         TAKEN => Ok(stream),
         _ => Err(std::io::Error::other("it does not speak as a node without cluster.tls does")),
-    }
-}
-
-/// Says who is linked and who is not.
-pub(crate) async fn report(mut events: Events) {
-    while let Some(event) = events.next().await {
-        match event {
-            LinkEvent::Up { peer, .. } => tracing::info!(peer = peer.node.as_str(), "linked"),
-            LinkEvent::Down { peer, why } => tracing::info!(%peer, why, "no longer linked"),
-            LinkEvent::NotReached { address, why, .. } => tracing::info!(at = address.at, why, "a peer is not reached"),
-            LinkEvent::Frame { .. } => {}
-        }
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{Random, Settings, Starling, World, cluster::transport::Transport, settings};
+use actors::{
+    Random, Settings, Starling, World,
+    cluster::{driver::Parts, transport::Transport},
+    settings,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -58,6 +62,7 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     let node = settings.node.clone();
     let peers = Peers::open(&config, &node).map_err(failed)?;
     let greeting = peers::greeting(&config, &settings).map_err(failed)?;
+    let me = peers::me(&config, &greeting, peer_at.as_deref().unwrap_or_default());
 
     let level = logs::start(&config.log_format, &config.log_level);
     let recorder = metrics::start(&node);
@@ -100,9 +105,9 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     let (links, events) = Transport::start(greeting, peers.clone(), Arc::new(SecureRandom))
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    tokio::spawn(peers.clone().accept(nodes, links, closing.subscribe()));
-    tokio::spawn(peers::report(events));
-    tokio::spawn(async move { peers.watch().await });
+    tokio::spawn(peers.clone().accept(nodes, links.clone(), closing.subscribe()));
+    let watching = peers.clone();
+    tokio::spawn(async move { watching.watch().await });
     tokio::spawn(metrics::upkeep(recorder));
     tokio::spawn(keep_time(clock.clone()));
     if let Some(tls) = &tls {
@@ -120,6 +125,14 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
         app = stores::wait(&places, begin, &stage) => Some(app.map_err(failed)?),
     };
     if let Some(app) = app {
+        let parts = Parts { me, link: links, events, dialer: peers, clock: clock.clone() };
+        let membership = app.starling.join(parts);
+        if let Some(membership) = &membership {
+            tokio::select! {
+                () = membership.placed() => {}
+                () = shutdown.asked() => {}
+            }
+        }
         drop(routes.send_replace(routes::router(app.clone(), edge)));
         stage.send_replace(Stage::Serving(app.clone()));
         let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());

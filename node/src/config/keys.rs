@@ -45,7 +45,7 @@ keys! {
     /// Everything this node keeps. Created with mode 0700; a second process on it is refused.
     node_data_dir: String = "node.data_dir", Kind::Text, Some("./starling-data");
     /// Share of the conversations this node takes, relative to other nodes.
-    = "node.weight", Kind::Number(1, 100), Some("1");
+    node_weight: u32 = "node.weight", Kind::Number(1, 100), Some("1");
 
     /// WebSocket and REST, for clients. Address and port; port 0 takes a free one.
     listen_client: SocketAddr = "listen.client", Kind::Address, Some("127.0.0.1:8080");
@@ -77,7 +77,7 @@ keys! {
     /// How peers reach this node, `host:port`. Unset: at `listen.peer`; must be set where that is all addresses.
     cluster_advertise: Option<String> = "cluster.advertise", Kind::Server, None;
     /// A peer not heard of for this long is dead, milliseconds. Less finds a dead node sooner and a slow one dead.
-    = "cluster.dead_ms", Kind::Number(500, 60_000), Some("3000");
+    cluster_dead_ms: u64 = "cluster.dead_ms", Kind::Number(500, 60_000), Some("3000");
 
     /// Who issues the certificates of the nodes, a PEM file: whoever has one of them is a node. `starling cluster init`
     /// makes an authority and certificates. The three of this section go together; without them nodes speak plainly, and

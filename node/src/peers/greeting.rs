@@ -1,6 +1,8 @@
 //! What this node says of itself to others, and what must be the same with them. Never says a secret.
 
-use actors::Settings;
+use std::time::Duration;
+
+use actors::{Random, Settings, cluster::membership::Me};
 use aws_lc_rs::hmac;
 use protocol::{
     NodeId,
@@ -8,7 +10,7 @@ use protocol::{
     peer::{Greeting, VERSIONS},
 };
 
-use crate::config::Config;
+use crate::{config::Config, world::SecureRandom};
 
 /// The greeting of this run. The error is one line for the operator.
 pub(crate) fn greeting(config: &Config, settings: &Settings) -> Result<Greeting, String> {
@@ -40,6 +42,21 @@ pub(crate) fn greeting(config: &Config, settings: &Settings) -> Result<Greeting,
             ("limits.text_chars", config.limits_text_chars.to_string()),
         ]),
     })
+}
+
+/// This node as a member; `peer_at`: where `listen.peer` really listens.
+pub(crate) fn me(config: &Config, greeting: &Greeting, peer_at: &str) -> Me {
+    let mut random = [0; 8];
+    SecureRandom.fill(&mut random);
+    Me {
+        node: greeting.node.clone(),
+        incarnation: greeting.incarnation,
+        address: config.cluster_advertise.clone().unwrap_or_else(|| peer_at.to_owned()),
+        weight: config.node_weight,
+        has_seeds: !config.cluster_seeds.is_empty(),
+        dead: Duration::from_millis(config.cluster_dead_ms),
+        random: u64::from_le_bytes(random),
+    }
 }
 
 /// Tells two secrets apart and nothing about either: they are 32 random bytes.

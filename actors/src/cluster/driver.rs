@@ -1,0 +1,360 @@
+//! One node among the others, running: asks the store and the link on behalf of `membership` and of each `peer`, and carries
+//! mail between them and the router. One task does it all, in the order in which things happen; it decides nothing.
+
+mod errands;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::{Incarnation, cluster::MemberState, peer::Parcel};
+use storage::{cluster::Cluster, health::Health};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use self::errands::Errands;
+use super::{
+    link::{ClusterLink, LinkEvent},
+    membership::{self, Me, Snapshot},
+    peer::{self, Bounds, Peer},
+    places::Places,
+    transport::{Dialer, Events},
+};
+use crate::{
+    router::{Abroad, Router},
+    world::Clock,
+};
+
+/// How often a node and each of its peers compare what they told each other.
+const COMPARE: Duration = Duration::from_millis(500);
+/// Frames of one peer within this time are one sign of life.
+const HEARD: Duration = Duration::from_millis(100);
+/// Events that are handled before the links are looked at again.
+const AT_ONCE: usize = 256;
+
+/// How a node's part in the cluster ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it wished.
+    Left,
+    /// The others took it out, or its store says so: its sockets are to go elsewhere; it may begin again as another run.
+    Removed,
+    /// Another process runs under its name.
+    Replaced,
+}
+
+/// What a node needs to be one of many.
+pub struct Parts {
+    /// What it says of itself.
+    pub me: Me,
+    /// What carries frames.
+    pub link: Arc<dyn ClusterLink>,
+    /// What happens there.
+    pub events: Events,
+    /// The way to those it does not know yet.
+    pub dialer: Arc<dyn Dialer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A node's place in its cluster, as the rest of the node sees it.
+#[derive(Clone)]
+pub struct Membership {
+    happens: mpsc::UnboundedSender<Happens>,
+    snapshot: watch::Receiver<Snapshot>,
+    end: watch::Receiver<Option<End>>,
+}
+
+/// What happens besides the link.
+enum Happens {
+    Post(Incarnation, Parcel),
+    Hear(membership::Input),
+    ReadView,
+}
+
+impl Membership {
+    /// Takes its place. From now on what `router` posts to others goes there.
+    pub(crate) fn start(
+        parts: Parts, store: Arc<dyn Cluster>, health: Arc<dyn Health>, router: Arc<Router>,
+    ) -> Membership {
+        let (happens, happening) = mpsc::unbounded_channel();
+        let now = parts.clock.now();
+        let errands = Errands::new(&parts, store, health, happens.clone());
+        let state = membership::State::new(parts.me, now);
+        let (snapshot, snapshots) = watch::channel(state.snapshot(now));
+        let (end, ended) = watch::channel(None);
+        router.go_abroad(Way(happens.clone()));
+        let driver = Driver {
+            clock: parts.clock,
+            link: parts.link,
+            router,
+            errands,
+            state,
+            wake_at: now,
+            compare_at: now + COMPARE,
+            peers: HashMap::new(),
+            snapshot,
+            end,
+        };
+        tokio::spawn(driver.run(parts.events, happening));
+        Membership { happens, snapshot: snapshots, end: ended }
+    }
+
+    /// The numbers now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Waits until something is placed here.
+    pub async fn placed(&self) {
+        let mut snapshot = self.snapshot.clone();
+        // who ends it is no member any more: see `ended`
+        let _ = snapshot.wait_for(|snapshot| snapshot.state == Some(MemberState::Up)).await;
+    }
+
+    /// Nothing is to be placed here, or after all something is.
+    pub fn drain(&self, on: bool) {
+        let _ =
+            self.happens.send(Happens::Hear(if on { membership::Input::Drain } else { membership::Input::Undrain }));
+    }
+
+    /// It is drained, and goes. See [`Membership::ended`].
+    pub fn leave(&self) {
+        let _ = self.happens.send(Happens::Hear(membership::Input::Leave));
+    }
+
+    /// Waits until it is a member no more.
+    pub async fn ended(&self) -> End {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or(End::Removed),
+            Err(_) => End::Removed,
+        }
+    }
+}
+
+/// The router's way out. Nothing comes back from within a call: it is handled later.
+struct Way(mpsc::UnboundedSender<Happens>);
+
+impl Abroad for Way {
+    fn send(&self, to: Incarnation, parcel: Parcel) {
+        let _ = self.0.send(Happens::Post(to, parcel));
+    }
+
+    fn read_view(&self) {
+        let _ = self.0.send(Happens::ReadView);
+    }
+}
+
+struct Driver {
+    clock: Arc<dyn Clock>,
+    link: Arc<dyn ClusterLink>,
+    router: Arc<Router>,
+    errands: Errands,
+    state: membership::State,
+    wake_at: Instant,
+    compare_at: Instant,
+    peers: HashMap<Incarnation, Known>,
+    snapshot: watch::Sender<Snapshot>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// A run of a peer.
+struct Known {
+    peer: Peer,
+    /// A link stands, and nobody here has cut it.
+    linked: bool,
+    wake_at: Option<Instant>,
+    heard_at: Instant,
+}
+
+impl Driver {
+    async fn run(mut self, mut events: Events, mut happening: mpsc::UnboundedReceiver<Happens>) {
+        let mut happened = Vec::new();
+        while self.end.borrow().is_none() {
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = sleep_until(wake_at) => self.tick(),
+                event = events.next() => match event {
+                    Some(event) => self.link(event),
+                    None => return,
+                },
+                n = happening.recv_many(&mut happened, AT_ONCE) => {
+                    if n == 0 {
+                        return;
+                    }
+                    self.happened(&mut happened);
+                }
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let peers = self.peers.values().filter_map(|known| known.wake_at);
+        peers.chain([self.wake_at, self.compare_at]).min().unwrap_or(self.wake_at)
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if self.wake_at <= now {
+            self.membership(membership::Input::Tick);
+        }
+        if self.compare_at <= now {
+            self.compare_at = now + COMPARE;
+            self.router.compare_all();
+        }
+        let due = |known: &Known| known.wake_at.is_some_and(|at| at <= now);
+        let due: Vec<_> = self.peers.iter().filter(|(_, known)| due(known)).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.wake_at = None;
+            }
+            self.peer(peer, peer::Input::Tick);
+        }
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { peer, version } => {
+                let (run, now) = (peer.incarnation, self.clock.now());
+                let fresh = || Known {
+                    peer: Peer::new(&peer.node, Bounds::default()),
+                    linked: false,
+                    wake_at: None,
+                    heard_at: now,
+                };
+                self.peers.entry(run).or_insert_with(fresh).linked = true;
+                self.peer(run, peer::Input::Up(version));
+                self.membership(membership::Input::LinkUp(peer));
+            }
+            LinkEvent::Frame { from, frame } => self.frame(from, frame),
+            LinkEvent::Down { peer, why } => {
+                tracing::info!(peer = self.name(peer), why, "the link to a peer is down");
+                self.peer(peer, peer::Input::Down);
+                self.unlinked(peer);
+                self.membership(membership::Input::LinkDown(peer));
+            }
+            LinkEvent::NotReached { address, refused, misfit, why } => {
+                tracing::debug!(at = address.at, why, "a peer was not reached");
+                self.membership(membership::Input::NotReached { address, refused, misfit, why });
+            }
+        }
+    }
+
+    fn frame(&mut self, from: Incarnation, frame: Bytes) {
+        let now = self.clock.now();
+        let Some(known) = self.peers.get_mut(&from) else { return };
+        if now.saturating_duration_since(known.heard_at) >= HEARD {
+            known.heard_at = now;
+            self.membership(membership::Input::Heard(from));
+        }
+        self.peer(from, peer::Input::Frame(frame));
+    }
+
+    /// What was posted at once travels together.
+    fn happened(&mut self, happened: &mut Vec<Happens>) {
+        let mut posts: HashMap<Incarnation, Vec<Parcel>> = HashMap::new();
+        for happens in happened.drain(..) {
+            match happens {
+                Happens::Post(to, parcel) => posts.entry(to).or_default().push(parcel),
+                Happens::Hear(input) => self.membership(input),
+                Happens::ReadView => self.membership(membership::Input::Saw(self.state.view().version + 1)),
+            }
+        }
+        for (to, parcels) in posts {
+            if self.peers.contains_key(&to) {
+                self.peer(to, peer::Input::Mail(parcels));
+            } else {
+                // never met, or gone for good
+                parcels.into_iter().for_each(|parcel| self.router.hand_back(parcel, false));
+            }
+        }
+    }
+
+    fn membership(&mut self, input: membership::Input) {
+        let now = self.clock.now();
+        for action in self.state.on(input, now) {
+            self.do_membership(action);
+        }
+        self.snapshot.send_replace(self.state.snapshot(now));
+    }
+
+    fn do_membership(&mut self, action: membership::Action) {
+        use membership::Action;
+        match action {
+            Action::ReadView { decided } => self.errands.read_view(decided),
+            Action::ChangeView(view) => self.errands.change_view(view),
+            Action::BeatStore(slot) => self.errands.beat(slot),
+            Action::ReadSlots(node) => self.errands.read_slots(node),
+            Action::ResolveSeeds => self.errands.resolve_seeds(),
+            Action::Dial(address) => self.link.dial(address),
+            Action::DropPeer(peer) => self.link.drop_peer(peer),
+            Action::SendBeat(peer, beat) => self.peer(peer, peer::Input::Beat(beat)),
+            Action::Install(view) => {
+                tracing::info!(version = view.version, up = view.up().count(), "a new view is in force");
+                self.router.install(&Places::of(&view));
+                self.peers.retain(|peer, known| known.linked || view.live().any(|member| member.incarnation == *peer));
+            }
+            Action::LookAfter { gone, version, .. } => self.errands.look_after(gone, version),
+            Action::Removed { replaced } => {
+                self.end.send_replace(Some(if replaced { End::Replaced } else { End::Removed }));
+            }
+            Action::Left => {
+                self.end.send_replace(Some(End::Left));
+            }
+            Action::WakeAt(at) => self.wake_at = at,
+            Action::Note(note) => tracing::warn!("{note}"),
+        }
+    }
+
+    fn peer(&mut self, run: Incarnation, input: peer::Input) {
+        let now = self.clock.now();
+        let Some(known) = self.peers.get_mut(&run) else { return };
+        for action in known.peer.on(input, now) {
+            self.do_peer(run, action);
+        }
+    }
+
+    fn do_peer(&mut self, run: Incarnation, action: peer::Action) {
+        use peer::Action;
+        match action {
+            Action::Send(frame) => self.link.send(run, frame),
+            Action::Cut(why) => {
+                tracing::warn!(peer = self.name(run), why, "the link to a peer is cut");
+                self.link.drop_peer(run);
+                self.unlinked(run);
+            }
+            Action::Deliver(parcels) => self.router.receive_all(run, parcels),
+            Action::Heard(beat) => self.membership(membership::Input::Beat(run, beat)),
+            Action::Answer(requester, outcome) => self.router.answer(requester, outcome),
+            Action::HandBack { parcel, sent } => self.router.hand_back(parcel, sent),
+            Action::Forget(c, slice, watch) => self.router.forget_watch(run, c, slice, watch),
+            Action::WakeAt(at) => {
+                if let Some(known) = self.peers.get_mut(&run) {
+                    known.wake_at = Some(known.wake_at.map_or(at, |before| before.min(at)));
+                }
+            }
+        }
+    }
+
+    /// Once per link: what was told through it is told again.
+    fn unlinked(&mut self, run: Incarnation) {
+        if let Some(known) = self.peers.get_mut(&run)
+            && std::mem::take(&mut known.linked)
+        {
+            self.router.lost(run);
+            let view = self.state.view();
+            if view.live().all(|member| member.incarnation != run) {
+                self.peers.remove(&run);
+            }
+        }
+    }
+
+    fn name(&self, run: Incarnation) -> String {
+        let member = self.state.view().member(run);
+        member.map_or_else(|| format!("{run}"), |member| member.node.as_str().to_owned())
+    }
+}

@@ -151,8 +151,8 @@ impl Gateway {
         Ok(connection)
     }
 
-    /// Takes no more sockets, and tells those that are there to go, at `rate` per second.
-    pub(crate) async fn drain(&self, notice: Duration, rate: u32, random: &dyn crate::Random) {
+    /// Takes no more sockets, and tells those that are there to go, and why, at `rate` per second.
+    pub(crate) async fn drain(&self, why: CloseCode, notice: Duration, rate: u32, random: &dyn crate::Random) {
         self.draining.store(true, Ordering::Release);
         let pause = Duration::from_secs(1) / rate.max(1);
         for outbound in self.context.connections.sockets() {
@@ -161,7 +161,7 @@ impl Gateway {
             let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
             let after_ms = u64::from_le_bytes(dice) % notice_ms.saturating_add(1);
             // what is in flight is answered first, so that a drain leaves no outcome open
-            let bye = Bye { after_ms: Some(after_ms), ..Bye::of(CloseCode::Drain) };
+            let bye = Bye { after_ms: Some(after_ms), ..Bye::of(why) };
             outbound.with(|line| line.part(bye));
             tokio::time::sleep(pause).await;
         }
@@ -171,7 +171,7 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for outbound in self.context.connections.sockets() {
-            outbound.close(Bye::of(CloseCode::Drain));
+            outbound.close(Bye::of(why));
         }
     }
 

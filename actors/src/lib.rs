@@ -30,7 +30,7 @@ mod tests;
 mod timers;
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -41,16 +41,22 @@ use tokio::time::Instant;
 pub use accounts::{Accounts, Caller};
 pub use conversations::Conversations;
 pub use gateway::{Connection, Flow, Gateway, Next, Outbound};
-pub use router::{Abroad, Router};
 pub use settings::Settings;
 pub use world::{Clock, Random, World};
 
 use crate::{
-    cluster::notes::Notes,
+    cluster::{
+        driver::{Membership, Parts},
+        notes::Notes,
+    },
     connections::Connections,
     entities::{Entities, Entity, NodeSupervisor},
     kinds::Kinds,
+    router::Router,
 };
+
+/// How long who goes waits for the view to say so.
+const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything a node decides with, started together.
 pub struct Starling {
@@ -60,8 +66,8 @@ pub struct Starling {
     pub conversations: Arc<Conversations>,
     /// What sockets do.
     pub gateway: Arc<Gateway>,
-    /// Where mail goes, and comes in from other nodes.
-    pub router: Arc<Router>,
+    router: Arc<Router>,
+    membership: OnceLock<Membership>,
     world: World,
     connections: Arc<Connections>,
     kinds: Kinds,
@@ -164,19 +170,26 @@ impl Starling {
             conversations: Arc::new(service),
             gateway: Arc::new(Gateway::new(context, sessions, settings.node)),
             router,
+            membership: OnceLock::new(),
             world,
             connections,
             kinds,
         })
     }
 
-    /// Becomes one of many nodes, that share a store: from now on conversations and presence channels are where the view
-    /// places them. `None`: this store can have one node only.
-    #[must_use]
-    pub fn join(&self, parts: cluster::driver::Parts) -> Option<cluster::driver::Membership> {
-        let store = self.world.store.cluster.clone()?;
+    /// Becomes one of many nodes that share a store, once: from now on conversations and presence channels are where the
+    /// view places them. False: this store can have one node only.
+    pub fn join(&self, parts: Parts) -> bool {
+        let Some(store) = self.world.store.cluster.clone() else { return false };
         let health = self.world.store.health.clone();
-        Some(cluster::driver::Membership::start(parts, store, health, self.router.clone()))
+        self.membership.get_or_init(|| Membership::start(parts, store, health, self.router.clone()));
+        true
+    }
+
+    /// Its place among other nodes, if it has [joined](Starling::join).
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.get()
     }
 
     /// The numbers now.
@@ -186,6 +199,8 @@ impl Starling {
         if self.gateway.is_draining() {
             unready.push("draining".to_owned());
         }
+        let placed = self.membership.get().map(|membership| membership.snapshot().unready).unwrap_or_default();
+        unready.extend(placed.into_iter().filter(|reason| reason != "draining" || !self.gateway.is_draining()));
         let storms = [
             (conversation::state::State::KIND, self.kinds.conversations.storming()),
             (presence::State::KIND, self.kinds.presence.storming()),
@@ -202,17 +217,36 @@ impl Starling {
         }
     }
 
-    /// Stops taking sockets, tells those that are there `bye` at `rate` per second, each with a random `after_ms` up to
-    /// `notice`, lets appends in flight finish. Returns when all are gone or `deadline` has passed.
+    /// Has nothing placed here any more, stops taking sockets, tells those that are there `bye` at `rate` per second, each
+    /// with a random `after_ms` up to `notice`, lets appends in flight finish, and is no member any more. Returns when all
+    /// are gone or `deadline` has passed.
     pub async fn drain(&self, notice: Duration, rate: u32, deadline: Duration) {
         let done = async {
-            self.gateway.drain(notice, rate, self.world.random.as_ref()).await;
-            while self.connections.len() > 0 || self.kinds.conversations.is_busy() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Some(membership) = self.membership.get() {
+                membership.drain(true);
+                // the others own what they are sent from then on; where the store is away that is not to be had
+                let _ = tokio::time::timeout(VIEW_PATIENCE, membership.unplaced()).await;
+            }
+            self.part(CloseCode::Drain, notice, rate).await;
+            if let Some(membership) = self.membership.get() {
+                membership.leave();
+                let _ = tokio::time::timeout(VIEW_PATIENCE, membership.ended()).await;
             }
         };
         if tokio::time::timeout(deadline, done).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "the drain's deadline passed; closing what is left");
+        }
+    }
+
+    /// Sends the sockets of a node that is no member any more elsewhere, as [`Starling::drain`] does.
+    pub async fn move_away(&self, notice: Duration, rate: u32, deadline: Duration) {
+        let _ = tokio::time::timeout(deadline, self.part(CloseCode::Moved, notice, rate)).await;
+    }
+
+    async fn part(&self, why: CloseCode, notice: Duration, rate: u32) {
+        self.gateway.drain(why, notice, rate, self.world.random.as_ref()).await;
+        while self.connections.len() > 0 || self.kinds.conversations.is_busy() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

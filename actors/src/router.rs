@@ -65,7 +65,7 @@ pub(crate) trait Mailboxes: Send + Sync {
 }
 
 /// The way to other nodes.
-pub trait Abroad: Send + Sync {
+pub(crate) trait Abroad: Send + Sync {
     /// Takes a parcel for a peer, behind those it took before. What becomes of it without room or link comes back
     /// ([`Router::hand_back`], [`Router::forget_watch`]) or is said again ([`Router::lost`]); never from within this call.
     fn send(&self, to: Incarnation, parcel: Parcel);
@@ -93,7 +93,7 @@ const LOOK_AFTER_MAX: usize = 64;
 const LOOK_AFTER_AGAIN: Duration = Duration::from_secs(2);
 
 /// See the module.
-pub struct Router {
+pub(crate) struct Router {
     me: Incarnation,
     clock: Arc<dyn Clock>,
     connections: Arc<Connections>,
@@ -111,12 +111,12 @@ pub struct Router {
 /// What a cluster tells a node.
 impl Router {
     /// Opens the way to other nodes, once.
-    pub fn go_abroad(&self, abroad: impl Abroad + 'static) {
+    pub(crate) fn go_abroad(&self, abroad: impl Abroad + 'static) {
         let _ = self.abroad.set(Box::new(abroad));
     }
 
     /// Parcels came from a peer, in order.
-    pub fn receive_all(&self, from: Incarnation, parcels: impl IntoIterator<Item = Parcel>) {
+    pub(crate) fn receive_all(&self, from: Incarnation, parcels: impl IntoIterator<Item = Parcel>) {
         parcels.into_iter().for_each(|parcel| self.receive(from, parcel));
         self.flush();
     }
@@ -151,7 +151,7 @@ impl Router {
     }
 
     /// A new view: whoever is concerned is told where things are now.
-    pub fn install(&self, places: &Arc<Places>) {
+    pub(crate) fn install(&self, places: &Arc<Places>) {
         self.news.send_modify(|news| news.places = places.clone());
         self.told().moved(places.clone());
         let Some(mailboxes) = self.mailboxes.get() else { return };
@@ -167,7 +167,7 @@ impl Router {
     }
 
     /// The link to a peer was reset: what was told through it may not have arrived.
-    pub fn lost(&self, peer: Incarnation) {
+    pub(crate) fn lost(&self, peer: Incarnation) {
         self.forget(peer);
         self.forgotten(peer, None);
         self.news.send_modify(|news| news.losses += 1);
@@ -179,7 +179,7 @@ impl Router {
 
     /// A request was not sent, or its link broke. A session of this node sends its own again when it hears of that
     /// ([`Router::lost`]); others are answered, so that theirs does.
-    pub fn hand_back(&self, parcel: Parcel, sent: bool) {
+    pub(crate) fn hand_back(&self, parcel: Parcel, sent: bool) {
         let requester = requester_of(&parcel.mail).filter(|requester| requester.at.node != self.me);
         let error = if sent {
             Error::new(Code::Timeout, "its outcome is open; the same cid is safe").after_ms(500)
@@ -190,20 +190,20 @@ impl Router {
     }
 
     /// There was no room to tell a conversation, on that node, of a device: its watch counts no more.
-    pub fn forget_watch(&self, by: Incarnation, c: ConversationId, slice: Slice, watch: WatchId) {
+    pub(crate) fn forget_watch(&self, by: Incarnation, c: ConversationId, slice: Slice, watch: WatchId) {
         if let Some(mailboxes) = self.mailboxes.get() {
             mailboxes.inform_channel(slice, presence::Input::NoRoom(c, by, watch));
         }
     }
 
     /// Answers who asked, wherever that is.
-    pub fn answer(&self, requester: Requester, outcome: Outcome) {
+    pub(crate) fn answer(&self, requester: Requester, outcome: Outcome) {
         let Requester { at, tag } = requester;
         self.post(at.node, Mail::Connections(ToConnections::Answer(at.conn, tag, outcome)));
     }
 
     /// The store knows that this node lived in this slot: nothing is appended before the first.
-    pub fn lived(&self, slot: u64) {
+    pub(crate) fn lived(&self, slot: u64) {
         if let Some(notes) = self.notes.get() {
             notes.lived(slot);
         }
@@ -211,13 +211,13 @@ impl Router {
 
     /// Looks after what a dead node may have left untold of these conversations, those that the view of this version places
     /// here: they are claimed, repaired and told, some at a time. False if the view changed meanwhile.
-    pub async fn look_after(&self, version: u64, share: Vec<ConversationId>) -> bool {
+    pub(crate) async fn look_after(&self, version: u64, share: Vec<ConversationId>) -> bool {
         let all = futures_util::stream::iter(share).map(|c| self.look_after_one(version, c));
         all.buffer_unordered(LOOK_AFTER_MAX).all(|done| async move { done }).await
     }
 
     /// Tells every member, this node included, what it should have of this one: twice a second.
-    pub fn compare_all(&self) {
+    pub(crate) fn compare_all(&self) {
         let places = self.places();
         if places.is_alone() {
             return;

@@ -2,13 +2,17 @@
 
 use std::{
     io::IsTerminal,
+    os::unix::process::CommandExt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actors::{
     Random, Settings, Starling, World,
-    cluster::{driver::Parts, transport::Transport},
+    cluster::{
+        driver::{End, Parts},
+        transport::Transport,
+    },
     settings,
 };
 use tokio::sync::watch;
@@ -41,10 +45,31 @@ pub(crate) fn run(config: Config, sources: Sources) -> Result<(), Failure> {
     let ended = runtime.block_on(node(config, sources));
     // Work that blocks (a hash, a commit) has had its time by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
+    match ended? {
+        Ended::Done => Ok(()),
+        Ended::Again => Err(Failure::Failed(again())),
+    }
 }
 
-async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
+/// How a run of the process ended.
+enum Ended {
+    Done,
+    /// It was taken out of the cluster. The same process begins again from nothing: no actor, no queue, no port of the run
+    /// before is left.
+    Again,
+}
+
+/// Becomes the same program anew; comes back only with the reason why it cannot.
+fn again() -> String {
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    format!("cannot begin again: {}; start it", command.args(arguments).exec())
+}
+
+async fn node(config: Config, sources: Sources) -> Result<Ended, Failure> {
     let failed = Failure::Failed;
     let started = Instant::now();
 
@@ -119,19 +144,17 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
         Ok(App::new(Starling::start(world.clone(), settings.clone()).await?, world, &config))
     };
     let places = stores::settings(&config);
+    let mut moves = None;
     let app = tokio::select! {
         biased;
         () = shutdown.asked() => None,
         app = stores::wait(&places, begin, &stage) => Some(app.map_err(failed)?),
     };
     if let Some(app) = app {
-        let parts = Parts { me, link: links, events, dialer: peers, clock: clock.clone() };
-        let membership = app.starling.join(parts);
-        if let Some(membership) = &membership {
-            tokio::select! {
-                () = membership.placed() => {}
-                () = shutdown.asked() => {}
-            }
+        app.starling.join(Parts { me, link: links, events, dialer: peers, clock: clock.clone() });
+        tokio::select! {
+            () = placed(&app, &stage) => {}
+            () = shutdown.asked() => {}
         }
         drop(routes.send_replace(routes::router(app.clone(), edge)));
         stage.send_replace(Stage::Serving(app.clone()));
@@ -142,8 +165,14 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
             welcome(&format!("{scheme}://{client_at}"));
         }
 
-        shutdown.asked().await;
-        drain(&app, &config).await;
+        tokio::select! {
+            () = shutdown.asked() => drain(&app, &config).await,
+            end = ended(&app) => {
+                stage.send_replace(Stage::Waiting("taken out of the cluster".to_owned()));
+                moves = Some(end);
+                move_away(&app, &config).await;
+            }
+        }
     }
     closing.send_replace(true);
     let closed = Instant::now();
@@ -153,8 +182,48 @@ async fn node(config: Config, sources: Sources) -> Result<(), Failure> {
     if let Err(error) = clock.save() {
         tracing::warn!(%error, "cannot write the clock's mark");
     }
-    tracing::info!("ended");
-    Ok(())
+    match moves {
+        Some(End::Replaced) => Err(Failure::Failed(format!(
+            "another process runs as node {node} and has taken its place in the cluster; give each node a node.id of its own"
+        ))),
+        Some(End::Removed | End::Left) => Ok(Ended::Again),
+        None => {
+            tracing::info!("ended");
+            Ok(Ended::Done)
+        }
+    }
+}
+
+/// Waits until something is placed on this node; a node that shares its store with nobody has everything. Meanwhile the
+/// stage says why not yet.
+async fn placed(app: &App, stage: &watch::Sender<Stage>) {
+    let Some(membership) = app.starling.membership() else { return };
+    let mut every = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            () = membership.placed() => return,
+            _ = every.tick() => {
+                let reasons = membership.snapshot().unready.join("; ");
+                stage.send_replace(Stage::Waiting(reasons));
+            }
+        }
+    }
+}
+
+/// Waits until the others, or the store, say that this run is no member any more.
+async fn ended(app: &App) -> End {
+    match app.starling.membership() {
+        Some(membership) => membership.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends all clients to other nodes.
+async fn move_away(app: &App, config: &Config) {
+    tracing::warn!("taken out of the cluster; clients are sent elsewhere, then this node begins again as another run");
+    let notice = Duration::from_millis(config.drain_notice_ms);
+    let deadline = Duration::from_millis(config.drain_deadline_ms);
+    app.starling.move_away(notice, config.drain_rate, deadline).await;
 }
 
 /// Tells all clients to go and finishes what is under way.

@@ -3,10 +3,17 @@
 
 mod errands;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use protocol::{Incarnation, cluster::MemberState, peer::Parcel};
+use protocol::{ConversationId, Incarnation, cluster::MemberState, peer::Parcel};
 use storage::{cluster::Cluster, health::Health};
 use tokio::{
     sync::{mpsc, watch},
@@ -84,7 +91,8 @@ impl Membership {
         let state = membership::State::new(parts.me, now);
         let (snapshot, snapshots) = watch::channel(state.snapshot(now));
         let (end, ended) = watch::channel(None);
-        router.go_abroad(Way(happens.clone()));
+        let peers = Peers::default();
+        router.go_abroad(Way { happens: happens.clone(), peers: peers.clone() });
         let driver = Driver {
             clock: parts.clock,
             link: parts.link,
@@ -93,7 +101,7 @@ impl Membership {
             state,
             wake_at: now,
             compare_at: now + COMPARE,
-            peers: HashMap::new(),
+            peers,
             snapshot,
             end,
         };
@@ -112,6 +120,12 @@ impl Membership {
         let mut snapshot = self.snapshot.clone();
         // who ends it is no member any more: see `ended`
         let _ = snapshot.wait_for(|snapshot| snapshot.state == Some(MemberState::Up)).await;
+    }
+
+    /// Waits until nothing is placed here by the view.
+    pub(crate) async fn unplaced(&self) {
+        let mut snapshot = self.snapshot.clone();
+        let _ = snapshot.wait_for(|snapshot| snapshot.state != Some(MemberState::Up)).await;
     }
 
     /// Nothing is to be placed here, or after all something is.
@@ -136,15 +150,39 @@ impl Membership {
 }
 
 /// The router's way out. Nothing comes back from within a call: it is handled later.
-struct Way(mpsc::UnboundedSender<Happens>);
+struct Way {
+    happens: mpsc::UnboundedSender<Happens>,
+    peers: Peers,
+}
 
 impl Abroad for Way {
     fn send(&self, to: Incarnation, parcel: Parcel) {
-        let _ = self.0.send(Happens::Post(to, parcel));
+        self.peers.posted.fetch_add(1, Ordering::AcqRel);
+        let _ = self.happens.send(Happens::Post(to, parcel));
     }
 
     fn read_view(&self) {
-        let _ = self.0.send(Happens::ReadView);
+        let _ = self.happens.send(Happens::ReadView);
+    }
+
+    fn is_telling(&self, c: ConversationId) -> bool {
+        // what was posted and is in no queue yet may be about any conversation
+        self.peers.posted.load(Ordering::Acquire) > 0
+            || self.peers.lock().values().any(|known| known.peer.is_telling(c))
+    }
+}
+
+/// The runs of peers. Never locked while somebody else is called: that may ask whether all is told.
+#[derive(Clone, Default)]
+struct Peers {
+    known: Arc<Mutex<HashMap<Incarnation, Known>>>,
+    /// Parcels on their way to the driver.
+    posted: Arc<AtomicUsize>,
+}
+
+impl Peers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Incarnation, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,7 +194,7 @@ struct Driver {
     state: membership::State,
     wake_at: Instant,
     compare_at: Instant,
-    peers: HashMap<Incarnation, Known>,
+    peers: Peers,
     snapshot: watch::Sender<Snapshot>,
     end: watch::Sender<Option<End>>,
 }
@@ -193,8 +231,8 @@ impl Driver {
     }
 
     fn wake_at(&self) -> Instant {
-        let peers = self.peers.values().filter_map(|known| known.wake_at);
-        peers.chain([self.wake_at, self.compare_at]).min().unwrap_or(self.wake_at)
+        let peers = self.peers.lock().values().filter_map(|known| known.wake_at).min();
+        peers.map_or(self.wake_at, |at| at.min(self.wake_at)).min(self.compare_at)
     }
 
     fn tick(&mut self) {
@@ -206,14 +244,11 @@ impl Driver {
             self.compare_at = now + COMPARE;
             self.router.compare_all();
         }
-        let due = |known: &Known| known.wake_at.is_some_and(|at| at <= now);
-        let due: Vec<_> = self.peers.iter().filter(|(_, known)| due(known)).map(|(peer, _)| *peer).collect();
-        for peer in due {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.wake_at = None;
-            }
-            self.peer(peer, peer::Input::Tick);
+        let mut due = Vec::new();
+        for (run, known) in self.peers.lock().iter_mut() {
+            due.extend(known.wake_at.take_if(|at| *at <= now).map(|_| *run));
         }
+        due.into_iter().for_each(|run| self.peer(run, peer::Input::Tick));
     }
 
     fn link(&mut self, event: LinkEvent) {
@@ -226,7 +261,7 @@ impl Driver {
                     wake_at: None,
                     heard_at: now,
                 };
-                self.peers.entry(run).or_insert_with(fresh).linked = true;
+                self.peers.lock().entry(run).or_insert_with(fresh).linked = true;
                 self.peer(run, peer::Input::Up(version));
                 self.membership(membership::Input::LinkUp(peer));
             }
@@ -246,9 +281,15 @@ impl Driver {
 
     fn frame(&mut self, from: Incarnation, frame: Bytes) {
         let now = self.clock.now();
-        let Some(known) = self.peers.get_mut(&from) else { return };
-        if now.saturating_duration_since(known.heard_at) >= HEARD {
-            known.heard_at = now;
+        let heard = match self.peers.lock().get_mut(&from) {
+            Some(known) if now.saturating_duration_since(known.heard_at) >= HEARD => {
+                known.heard_at = now;
+                true
+            }
+            Some(_) => false,
+            None => return,
+        };
+        if heard {
             self.membership(membership::Input::Heard(from));
         }
         self.peer(from, peer::Input::Frame(frame));
@@ -257,25 +298,33 @@ impl Driver {
     /// What was posted at once travels together.
     fn happened(&mut self, happened: &mut Vec<Happens>) {
         let mut posts: HashMap<Incarnation, Vec<Parcel>> = HashMap::new();
+        let mut posted = 0;
         for happens in happened.drain(..) {
             match happens {
-                Happens::Post(to, parcel) => posts.entry(to).or_default().push(parcel),
+                Happens::Post(to, parcel) => {
+                    posted += 1;
+                    posts.entry(to).or_default().push(parcel);
+                }
                 Happens::Hear(input) => self.membership(input),
                 Happens::ReadView => self.membership(membership::Input::Saw(self.state.view().version + 1)),
             }
         }
         for (to, parcels) in posts {
-            if self.peers.contains_key(&to) {
+            if self.peers.lock().contains_key(&to) {
                 self.peer(to, peer::Input::Mail(parcels));
             } else {
                 // never met, or gone for good
                 parcels.into_iter().for_each(|parcel| self.router.hand_back(parcel, false));
             }
         }
+        self.peers.posted.fetch_sub(posted, Ordering::AcqRel);
     }
 
     fn membership(&mut self, input: membership::Input) {
         let now = self.clock.now();
+        if let membership::Input::BeatStored(slot, Ok(())) = &input {
+            self.router.lived(*slot);
+        }
         for action in self.state.on(input, now) {
             self.do_membership(action);
         }
@@ -296,9 +345,12 @@ impl Driver {
             Action::Install(view) => {
                 tracing::info!(version = view.version, up = view.up().count(), "a new view is in force");
                 self.router.install(&Places::of(&view));
-                self.peers.retain(|peer, known| known.linked || view.live().any(|member| member.incarnation == *peer));
+                let stays = |run| view.live().any(|member| member.incarnation == run);
+                self.peers.lock().retain(|run, known| known.linked || stays(*run));
             }
-            Action::LookAfter { gone, version, .. } => self.errands.look_after(gone, version),
+            Action::LookAfter { node, gone, version } => {
+                self.errands.look_after(node, gone, version, self.router.clone())
+            }
             Action::Removed { replaced } => {
                 self.end.send_replace(Some(if replaced { End::Replaced } else { End::Removed }));
             }
@@ -312,8 +364,8 @@ impl Driver {
 
     fn peer(&mut self, run: Incarnation, input: peer::Input) {
         let now = self.clock.now();
-        let Some(known) = self.peers.get_mut(&run) else { return };
-        for action in known.peer.on(input, now) {
+        let actions = self.peers.lock().get_mut(&run).map(|known| known.peer.on(input, now));
+        for action in actions.into_iter().flatten() {
             self.do_peer(run, action);
         }
     }
@@ -333,7 +385,7 @@ impl Driver {
             Action::HandBack { parcel, sent } => self.router.hand_back(parcel, sent),
             Action::Forget(c, slice, watch) => self.router.forget_watch(run, c, slice, watch),
             Action::WakeAt(at) => {
-                if let Some(known) = self.peers.get_mut(&run) {
+                if let Some(known) = self.peers.lock().get_mut(&run) {
                     known.wake_at = Some(known.wake_at.map_or(at, |before| before.min(at)));
                 }
             }
@@ -342,13 +394,11 @@ impl Driver {
 
     /// Once per link: what was told through it is told again.
     fn unlinked(&mut self, run: Incarnation) {
-        if let Some(known) = self.peers.get_mut(&run)
-            && std::mem::take(&mut known.linked)
-        {
+        let was = self.peers.lock().get_mut(&run).is_some_and(|known| std::mem::take(&mut known.linked));
+        if was {
             self.router.lost(run);
-            let view = self.state.view();
-            if view.live().all(|member| member.incarnation != run) {
-                self.peers.remove(&run);
+            if self.state.view().live().all(|member| member.incarnation != run) {
+                self.peers.lock().remove(&run);
             }
         }
     }

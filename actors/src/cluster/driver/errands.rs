@@ -1,16 +1,23 @@
 //! What takes time: questions to the store and to the resolver, each in a task of its own, answered as an event.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
-use protocol::{Incarnation, NodeId, cluster::View};
+use protocol::{ConversationId, Incarnation, NodeId, cluster::View};
 use storage::{cluster::Cluster, health::Health};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Happens, Parts};
-use crate::cluster::{membership::Input, transport::Dialer};
+use crate::{
+    cluster::{membership::Input, transport::Dialer},
+    router::Router,
+};
 
 /// How often the store is asked for a sign of life.
 const PING: Duration = Duration::from_millis(500);
+/// Before what could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Of a gone run that may hold something untold, the last one included.
+const SLOTS: u64 = 3;
 pub(super) struct Errands {
     node: NodeId,
     run: Incarnation,
@@ -58,8 +65,26 @@ impl Errands {
         });
     }
 
-    pub(super) fn look_after(&self, gone: Incarnation, version: u64) {
-        self.run(move |_| async move { Input::Told { gone, version } });
+    /// Reads what a gone run noted, and has what of it is placed here claimed, repaired and told. Nothing is said if the view
+    /// moves on meanwhile: it is asked anew then.
+    pub(super) fn look_after(&self, node: NodeId, gone: Incarnation, version: u64, router: Arc<Router>) {
+        let (store, happens) = (self.store.clone(), self.happens.clone());
+        tokio::spawn(async move {
+            let share = loop {
+                match untold(&*store, &node, gone).await {
+                    Ok(share) => break share,
+                    Err(error) => tracing::warn!(node = node.as_str(), %error, "cannot read what a gone node noted"),
+                }
+                tokio::time::sleep(AGAIN).await;
+                if happens.is_closed() {
+                    return;
+                }
+            };
+            tracing::info!(node = node.as_str(), noted = share.len(), "looking after what a gone node noted");
+            if router.look_after(version, share).await {
+                let _ = happens.send(Happens::Hear(Input::Told { gone, version }));
+            }
+        });
     }
 
     fn run<F: Future<Output = Input> + Send>(&self, errand: impl FnOnce(Arc<dyn Cluster>) -> F + Send + 'static) {
@@ -68,6 +93,18 @@ impl Errands {
             let _ = happens.send(Happens::Hear(errand(store).await));
         });
     }
+}
+
+/// What a run may have left untold: what it noted in its last slots. A run without a slot ended so long ago that its notes
+/// are gone as well.
+async fn untold(store: &dyn Cluster, node: &NodeId, gone: Incarnation) -> Result<Vec<ConversationId>, storage::Error> {
+    let slots = store.slots(node).await?;
+    let Some((_, last)) = slots.into_iter().find(|(run, _)| *run == gone) else { return Ok(Vec::new()) };
+    let mut untold = HashSet::new();
+    for slot in last.saturating_sub(SLOTS - 1)..=last {
+        untold.extend(store.noted(gone, slot).await?);
+    }
+    Ok(untold.into_iter().collect())
 }
 
 /// Says whenever the store begins or ceases to answer, until nobody wants to know.

@@ -27,6 +27,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 
 use std::{sync::Arc, time::Duration};
 

@@ -29,6 +29,7 @@ use crate::{
     presence_query,
     refusals::{no_such_conversation, store_failed},
     router::Router,
+    turns::turn,
 };
 
 const PAGE_DEFAULT: usize = 50;
@@ -236,6 +237,7 @@ impl Conversations {
     /// `not_found`, `bad_field`.
     pub async fn history(&self, caller: Caller, c: ConversationId, page: Page) -> Result<push::HistoryPage, Error> {
         page.check()?;
+        let _turn = turn(caller.session).await;
         history::page(self.store(), caller.user, c, page).await
     }
 

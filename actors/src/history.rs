@@ -1,7 +1,7 @@
 //! Pages of history. Reads the page first and membership second, and returns nothing unless the reader is a member.
 
 use protocol::{
-    Code, ConversationId, Error, Event, Seq, UserId,
+    ConversationId, Error, Event, Seq, UserId,
     event::View,
     limits::{PAGE_BYTES_MAX, PAGE_POSTS_DEFAULT},
     push::HistoryPage,
@@ -11,28 +11,17 @@ use storage::{
     Store,
     log::{Lane, Range},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::refusals::{no_such_conversation, store_failed};
-
-/// Pages and answers to `sync` that are put together at once. Each holds all it has read, megabytes, until it is cut to
-/// its size; a socket may ask for many and read none (G15).
-static TURNS: Semaphore = Semaphore::const_new(8);
-
-/// Waits for a turn to read pages of a log; it ends with the answer.
-pub(crate) async fn turn() -> Result<SemaphorePermit<'static>, Error> {
-    TURNS.acquire().await.map_err(|_| Error::new(Code::Unavailable, "no pages are read any more"))
-}
 
 /// Other events on one page; more than that between its posts, and the page gets shorter.
 const PAGE_EVENTS_MAX: usize = 500;
 
-/// One page for `reader`. The caller has checked `page`.
+/// One page for `reader`. The caller has checked `page`, and has a [turn](crate::turns).
 ///
 /// # Errors
 /// `not_found` for who is not a member, `unavailable` if the store does not answer.
 pub(crate) async fn page(store: &Store, reader: UserId, c: ConversationId, page: Page) -> Result<HistoryPage, Error> {
-    let _turn = turn().await?;
     let limit = page.limit.unwrap_or(PAGE_POSTS_DEFAULT);
     let run = match (page.before, page.after, page.around) {
         (_, Some(after), _) => run(store, c, after, None, false, limit).await?,

@@ -28,6 +28,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},

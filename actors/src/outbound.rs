@@ -94,6 +94,12 @@ impl Outbound {
         self.jobs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok().then(|| Job(self.clone()))
     }
 
+    /// True if an answer would still go out: to the request of this id, or to what was asked without one.
+    pub(crate) fn wants(&self, id: Option<u32>) -> bool {
+        let line = self.lock();
+        !line.is_closing() && id.is_none_or(|id| line.waits_for(id))
+    }
+
     /// True if somebody's leaving changes whom this socket may watch: its own user's, or that of one it watches.
     pub(crate) fn watches(&self, user: UserId) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);

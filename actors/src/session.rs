@@ -25,6 +25,7 @@ use crate::{
     router::Router,
     settings::Limits,
     sync,
+    turns::turn,
     world::Clock,
 };
 
@@ -186,15 +187,26 @@ impl Entity for State {
 async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) {
     let (store, user) = (&context.store, outbound.caller.user);
     let (id, result) = match job {
-        Job::Sync(id, request) => match sync::answer(store, user, request).await {
-            Ok((answer, covered)) => {
-                let frame = push::ok(id.unwrap_or(0), answer);
-                let now = context.clock.now();
-                return outbound.with(|line| line.synced(id, frame, &covered, now));
+        Job::Sync(id, request) => {
+            let _turn = turn(outbound.caller.session).await;
+            if !outbound.wants(id) {
+                return;
             }
-            Err(error) => (id, Err(error)),
-        },
+            match sync::answer(store, user, request).await {
+                Ok((answer, covered)) => {
+                    let frame = push::ok(id.unwrap_or(0), answer);
+                    let now = context.clock.now();
+                    return outbound.with(|line| line.synced(id, frame, &covered, now));
+                }
+                Err(error) => (id, Err(error)),
+            }
+        }
         Job::Hist(id, hist) => {
+            let _turn = turn(outbound.caller.session).await;
+            // who was told that it took too long asks again, and reads that
+            if !outbound.wants(Some(id)) {
+                return;
+            }
             let page = history::page(store, user, hist.c, hist.page).await;
             (Some(id), page.map(|page| push::ok(id, page)))
         }

@@ -45,12 +45,11 @@ impl Budget {
     }
 }
 
-/// Answers a `sync` of `reader`.
+/// Answers a `sync` of `reader`. The caller has a [turn](crate::turns).
 ///
 /// # Errors
 /// `bad_field` for a cursor that is none, `unavailable` if the store does not answer.
 pub(crate) async fn answer(store: &Store, reader: UserId, request: Sync) -> Result<(Synced, Covered), Error> {
-    let _turn = crate::history::turn().await?;
     let mut covered: Covered = request.have.clone();
     let mine = store.directory.list(reader).await.map_err(|e| store_failed(&e))?;
     let mine: HashMap<ConversationId, Membership> = mine.into_iter().map(|m| (m.conversation.id, m)).collect();

@@ -1,5 +1,5 @@
-//! Real stores for tests: where `loadtest/servers` put them, statements by hand, and keyspaces and prefixes that
-//! end with their test.
+//! Real stores for tests: where `loadtest/servers` put them, statements by hand, keyspaces and prefixes that end with
+//! their test, and servers of a test's own.
 //! Never used by the commands. Panics where a test would: without its server a test has failed.
 
 use std::{
@@ -11,6 +11,10 @@ use std::{
     },
     time::Duration,
 };
+
+mod own;
+
+pub use self::own::Server;
 
 /// Making a keyspace takes a busy server seconds, never this long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -201,23 +201,26 @@ enum What {
     Append,
     Newest,
     Middle,
-    Sync,
+    SyncOfSome,
+    SyncOfAll,
 }
 
 impl What {
-    const ALL: [(What, &str); 4] = [
+    const ALL: [(What, &str); 5] = [
         (What::Append, "append of one"),
         (What::Newest, "newest page of 50"),
         (What::Middle, "page of 50 in the middle"),
-        (What::Sync, "sync of the last 50"),
+        (What::SyncOfSome, "sync, 50 events behind"),
+        (What::SyncOfAll, "sync, all events behind"),
     ];
 
-    async fn take(self, owner: &mut Owner) {
+    async fn take(self, store: &Store, owner: &mut Owner) {
         match self {
             What::Append => owner.append(1).await,
             What::Newest => owner.page(None).await,
             What::Middle => owner.page(Some(owner.head / 2 + 26)).await,
-            What::Sync => owner.sync().await,
+            What::SyncOfSome => owner.sync(&*store.directory, owner.head - 50).await,
+            What::SyncOfAll => owner.sync(&*store.directory, 0).await,
         }
     }
 }
@@ -235,7 +238,7 @@ async fn growth(store: &Store) {
         for _ in 0..READS {
             for (owner, times) in owners.iter_mut().zip(&mut times) {
                 let asked = Instant::now();
-                what.take(owner).await;
+                what.take(store, owner).await;
                 times.push(asked.elapsed().as_secs_f64() * 1e6);
             }
         }

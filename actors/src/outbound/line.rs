@@ -177,6 +177,11 @@ impl Line {
         Ok(())
     }
 
+    /// True if a request wants an answer still.
+    pub(crate) fn waits_for(&self, id: u32) -> bool {
+        self.pending.contains_key(&id)
+    }
+
     /// Answers a request, once. An answer to one that is no longer waited for is dropped.
     pub(crate) fn answer(&mut self, id: u32, frame: Bytes, now: Instant) {
         if let Some(pending) = self.pending.remove(&id) {

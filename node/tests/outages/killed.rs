@@ -2,13 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::random::Random;
+use loadtest::{random::Random, servers::Server};
 
-use crate::{
-    rig::judge,
-    stores::{Server, Stores},
-    talk::Talk,
-};
+use crate::{rig::judge, stores::Stores, talk::Talk};
 
 const KILLS: usize = 1;
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod away;
+mod clocks;
 mod killed;
 mod load;
 mod slow;

@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use loadtest::{Client, RestFailed, crowd, proxy::Fault, rest::Call};
+use loadtest::{Client, RestFailed, crowd, proxy::Fault, rest::Call, servers::Server};
 use protocol::{Code, request::Hello, rest};
 use serde::de::IgnoredAny;
 
 use crate::{
     load::{Load, summary},
     rig::{Rig, judge},
-    stores::{Server, Stores},
+    stores::Stores,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -75,12 +75,12 @@ async fn sender(handle: Handle, c: ConversationId, name: String, tally: Arc<Tall
 }
 
 /// Every socket keeps `outstanding` sends unanswered for a while; answers how many were acknowledged in each second.
-async fn press(rig: &Rig, clients: &[(ConversationId, Handle)], outstanding: usize) -> (Vec<u64>, u64) {
+async fn press(rig: &Rig, clients: &[(ConversationId, Handle)], name: &str, outstanding: usize) -> (Vec<u64>, u64) {
     let tally = Arc::new(Tally::default());
     let mut senders = JoinSet::new();
     for (number, (c, handle)) in clients.iter().enumerate() {
         for line in 0..outstanding {
-            senders.spawn(sender(handle.clone(), *c, format!("{outstanding}-{number}-{line}"), tally.clone()));
+            senders.spawn(sender(handle.clone(), *c, format!("{name}-{number}-{line}"), tally.clone()));
         }
     }
     let (mut seconds, mut most) = (Vec::new(), 0);
@@ -98,7 +98,9 @@ async fn press(rig: &Rig, clients: &[(ConversationId, Handle)], outstanding: usi
         sender.unwrap();
     }
     let slowest = tally.slowest.lock().unwrap();
-    println!("{outstanding} outstanding: acks per second {seconds:?}; answers, how many and the slowest: {slowest:?}");
+    println!(
+        "{name}, {outstanding} outstanding: acks per second {seconds:?}; answers, how many and the slowest: {slowest:?}"
+    );
     for (code, (_, slowest)) in slowest.iter() {
         let most = if code == "ok" { PATIENCE } else { REFUSED_WITHIN };
         assert!(*slowest < most, "{code} after {slowest:?}");
@@ -124,13 +126,16 @@ async fn g15_five_times_too_much_is_refused_quickly_and_the_rest_goes_on() {
             clients.push(client);
         }
     }
-    let (peak, _) = press(&rig, &handles, busy()).await;
+    let (peak, _) = press(&rig, &handles, "busy", busy()).await;
     let memory = memory_kib(rig.node.pid());
-    let (under, most) = press(&rig, &handles, OVERRUN * busy()).await;
+    let (under, most) = press(&rig, &handles, "overrun", OVERRUN * busy()).await;
     let grown = most.saturating_sub(memory);
-    println!("peak {peak:?}, overrun {under:?} acks per second; node grew by {grown} KiB");
+    // once more: the machine may have something else to do by now, and then all of it is slower
+    let (again, _) = press(&rig, &handles, "busy again", busy()).await;
+    println!("peak {peak:?} and {again:?}, overrun {under:?} acks per second; node grew by {grown} KiB");
     let mean = |seconds: &[u64]| seconds.iter().sum::<u64>() as f64 / seconds.len() as f64;
-    assert!(mean(&under) >= mean(&peak) / 10.0, "goodput went on: {under:?} beside {peak:?}");
+    let usual = mean(&peak).min(mean(&again));
+    assert!(mean(&under) >= usual / 10.0, "goodput went on: {under:?} beside {peak:?} and {again:?}");
     assert!(grown < GROWTH_KIB_MAX, "the node grew by {grown} KiB");
     drop(clients);
 

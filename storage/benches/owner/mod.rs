@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use protocol::{
     Body, ClientId, ConversationId, Epoch, Event, EventId, Incarnation, Kind, Millis, Post, Seq, UserId, event,
-    limits::BUCKET_EVENTS,
+    limits::{BUCKET_EVENTS, SYNC_EVENTS_MAX},
 };
 use storage::{
     Store,
+    directory::Directory,
     log::{Appended, Lane, Log, Range},
 };
 
@@ -60,11 +61,18 @@ impl Owner {
         assert_eq!(self.log.read(self.c, range).await.unwrap().len(), 50);
     }
 
-    /// What somebody gets who was away for 50 events.
-    pub(crate) async fn sync(&self) {
-        let (after, before) = (Seq(self.head - 50), Some(Seq(self.head + 1)));
-        let range = Range { after, before, lane: Lane::Both, limit: 100, newest: true };
-        assert_eq!(self.log.read(self.c, range).await.unwrap().len(), 50);
+    /// What a `sync` asks for a device of a member, who is in no other conversation: the list, what the device lacks above
+    /// `have`, and whether its user is a member still.
+    pub(crate) async fn sync(&self, directory: &dyn Directory, have: u64) {
+        let reader = UserId(self.c.0);
+        let list = directory.list(reader).await.unwrap();
+        let [mine] = &list[..] else { panic!("{} conversations", list.len()) };
+        let head = mine.conversation.head.seq;
+        let (after, before) = (Seq(have), Some(head.next()));
+        let range = Range { after, before, lane: Lane::Both, limit: SYNC_EVENTS_MAX, newest: true };
+        let missed = self.log.read(mine.conversation.id, range).await.unwrap();
+        assert_eq!(missed.len(), SYNC_EVENTS_MAX.min((self.head - have) as usize));
+        assert!(directory.places(reader).await.unwrap().contains(&self.c));
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn gaps(servers: &Servers) -> Result<Vec<(String, i64)>, OpenEr
 pub(super) fn wrong(gaps: &[(String, i64)]) -> Vec<String> {
     let far = gaps.iter().filter(|(_, gap)| gap.unsigned_abs() > GAP_MS_MAX);
     far.map(|(address, gap)| {
-        let (s, how) = (gap.unsigned_abs() / 1000, if *gap > 0 { "ahead of" } else { "behind" });
+        let (s, how) = ((gap.unsigned_abs() + 500) / 1000, if *gap > 0 { "ahead of" } else { "behind" });
         format!("the clock of {address} is {s} s {how} this machine's; keep all of them in time (NTP)")
     })
     .collect()

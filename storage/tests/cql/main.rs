@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod buckets;
+mod clocks;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;

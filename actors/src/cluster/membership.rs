@@ -51,6 +51,8 @@ pub struct State {
     wish: Wish,
     /// It has seen itself in the view.
     joined: bool,
+    /// The revision with which it asked to join, until it is told what became of that.
+    joining: Option<u64>,
     /// Removed, or left: nothing happens any more.
     ended: bool,
     woken: Instant,
@@ -76,6 +78,7 @@ impl State {
             began: now,
             wish: Wish::Serve,
             joined: false,
+            joining: None,
             ended: false,
             woken: now,
             calm_until: now,
@@ -110,15 +113,24 @@ impl State {
                 return out;
             }
             Input::Tick => self.tick(now, &mut out),
-            Input::ViewRead { decided, result } => match self.row.read(decided, result, now) {
-                Finding::Nothing => {}
-                Finding::Newer(view) => self.take(view, now, &mut out),
-                Finding::WentBack => {
-                    out.push(Action::Note(Note::RowWentBack));
+            Input::ViewRead { decided, result } => {
+                match self.row.read(decided, result, now) {
+                    Finding::Nothing => {}
+                    Finding::Newer(view) => self.take(view, now, &mut out),
+                    Finding::WentBack => {
+                        out.push(Action::Note(Note::RowWentBack));
+                        self.end(false, &mut out);
+                    }
+                }
+                if decided && !self.ended && self.may_be_forgotten() {
                     self.end(false, &mut out);
                 }
-            },
+            }
             Input::ViewChanged(result) => {
+                // an answer that was given up is no answer
+                if result.is_ok() && self.row.is_changing() {
+                    self.joining = None;
+                }
                 if let Some(view) = self.row.changed(result, now) {
                     self.take(view, now, &mut out);
                 }
@@ -216,6 +228,9 @@ impl State {
         }
         let Some(next) = edited(self.row.view(), &edits) else { return };
         out.extend(edits.iter().filter_map(|edit| self.note(edit)).map(Action::Note));
+        if !self.joined {
+            self.joining = Some(next.revision);
+        }
         self.row.changing(next.clone(), now);
         out.push(Action::ChangeView(next));
     }
@@ -268,6 +283,12 @@ impl State {
                 version: view.version,
             }));
         }
+    }
+
+    /// It asked to join and was never told what became of that; the row has moved on, and does not name it. It may have
+    /// been a member that all others have taken for dead and forgotten: a run that was gone never comes back.
+    fn may_be_forgotten(&self) -> bool {
+        !self.joined && self.joining.is_some_and(|revision| self.row.view().revision >= revision)
     }
 
     fn end(&mut self, replaced: bool, out: &mut Vec<Action>) {

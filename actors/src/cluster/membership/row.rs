@@ -127,6 +127,10 @@ impl Row {
         self.known.is_some() && self.changing.is_none() && !self.unsure && !paused
     }
 
+    pub(super) fn is_changing(&self) -> bool {
+        self.changing.is_some()
+    }
+
     pub(super) fn changing(&mut self, next: View, now: Instant) {
         self.changing = Some((now, next));
     }

@@ -229,6 +229,28 @@ fn after_an_unknown_change_it_looks_before_it_changes_anything() {
 }
 
 #[test]
+fn who_may_have_joined_and_been_forgotten_begins_as_another_run() {
+    let mut desk = Desk::fresh(View::default(), false);
+    let asked = desk.pass(ms(100));
+    assert_eq!(changes(&asked)[0].members[0].incarnation, id(ME));
+    desk.on(Input::ViewChanged(unknown()));
+    desk.row = view(&[(2, MemberState::Up)]);
+    let all = desk.pass(ms(1_000));
+    assert!(all.ends_with(&[Action::Removed { replaced: false }]), "{all:?}");
+
+    let mut desk = Desk::fresh(View::default(), false);
+    desk.pass(ms(100));
+    desk.row = view(&[(2, MemberState::Up)]);
+    // it did not run for so long that the answer is given up before it is looked at
+    desk.now += ms(15_000);
+    desk.on(Input::Tick);
+    desk.on(Input::ViewChanged(Ok(Changed::Applied)));
+    assert!(changes(&desk.read(false)).is_empty(), "a plain read decides nothing");
+    let all = desk.pass(ms(200));
+    assert!(all.ends_with(&[Action::Removed { replaced: false }]), "{all:?}");
+}
+
+#[test]
 fn a_read_from_before_an_unknown_change_does_not_settle_it() {
     let mut desk = Desk::up(1);
     desk.now += ms(400);

@@ -60,7 +60,7 @@ torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and ju
 	@.ci/needs
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(LINTED) cargo test --locked -p starling-node --test torture -- --nocapture
 
-model:          ## explores more orders of two owners of one log than `test` does (some minutes)
+model:          ## explores more orders of two owners of one log than `test` does (more than an hour on two cores)
 	cargo test --locked --release -p starling-actors --lib -- tests::model --nocapture --test-threads 2
 
 run:            ## a node with nothing beside it

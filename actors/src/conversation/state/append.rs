@@ -8,7 +8,7 @@ use protocol::{
 use storage::log::{Appended, Head, Known, Standing};
 
 use super::{
-    Action, Flight, Index, Job, Stage, State, Stored, Wish, extract,
+    Action, Flight, Index, Job, Peek, Stage, State, Stored, Wish, extract,
     outcomes::{answer, give_up, stored},
     planted::Mistake,
 };
@@ -292,8 +292,8 @@ impl State {
             // an append under way comes first: its answer says what became of it, and whose the log is
             Ok(_) if self.flight.is_some() => self.refusing.splice(..0, verifying).for_each(drop),
             Ok(standing) => {
-                // not ours any more: judge again under the next claim
-                verifying.into_iter().rev().for_each(|(wish, _)| self.waiting.push_front(wish));
+                // not ours any more: judge again under the next claim, which it is worth, whatever a peek may have said meanwhile
+                verifying.into_iter().rev().for_each(|(wish, _)| self.put_back(Wish { peek: Peek::Known, ..wish }));
                 if owned && standing.is_some_and(|s| s.owner != self.me) {
                     self.deposed(now, out);
                 } else if owned {

@@ -128,6 +128,41 @@ async fn who_reads_that_it_was_deposed_hears_of_the_append_under_way_first() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_was_being_verified_when_its_owner_was_deposed_is_judged_again() {
+    let mut desk = Desk::group().await;
+    desk.wish(1, "r", Change::Remove(user(3))).await;
+    desk.take();
+    desk.reborn(NODE, false);
+    let refusable = desk.submission(3, "a", text("perhaps I am back"));
+    let peek = desk.put(refusable).remove(0);
+    let peeked = desk.done(peek).await;
+    // another's wish brings the claim; the verification and the append that follow are left under way
+    let post = desk.submission(2, "b", text("hello"));
+    let mut jobs = desk.put(post);
+    let (mut verify, mut append) = (None, None);
+    while let Some(job) = jobs.pop() {
+        match job {
+            Job::Verify => verify = Some(desk.done(job).await),
+            Job::Append { .. } => append = Some(job),
+            job => {
+                let answer = desk.done(job).await;
+                jobs.extend(desk.put(Input::Store(answer)));
+            }
+        }
+    }
+    // the answer to the peek finds nobody that waits for it
+    desk.put(Input::Store(peeked));
+    desk.store.log.claim(C, Incarnation([2; 16]), None).await.unwrap();
+    let fenced = desk.done(append.unwrap()).await;
+    desk.put(Input::Store(fenced));
+    assert_eq!(desk.take(), ["2: moved"]);
+    desk.now.mono += Duration::from_secs(1);
+    desk.put(Input::Tick);
+    desk.run(Input::Store(verify.unwrap())).await;
+    assert_eq!(desk.take().last().unwrap(), "3: not_found", "claimed, and judged: {:?}", desk.jobs);
+}
+
+#[tokio::test]
 async fn g6_a_sender_who_was_removed_meanwhile_is_judged_anew() {
     let mut desk = Desk::group().await;
     let input = desk.submission(3, "a", text("still in?"));

@@ -177,10 +177,10 @@ impl Router {
         }
     }
 
-    /// A request was not sent, or its link broke. A session of this node sends its own again when it hears of that
-    /// ([`Router::lost`]); others are answered, so that theirs does.
+    /// A request was not sent, or its link broke. A session of this node sends again what was on its way when it hears that
+    /// the link was lost ([`Router::lost`]); whoever else asked is answered, so that they do.
     pub(crate) fn hand_back(&self, parcel: Parcel, sent: bool) {
-        let requester = requester_of(&parcel.mail).filter(|requester| requester.at.node != self.me);
+        let requester = requester_of(&parcel.mail).filter(|requester| !sent || requester.at.node != self.me);
         let error = if sent {
             Error::new(Code::Timeout, "its outcome is open; the same cid is safe").after_ms(500)
         } else {

@@ -213,8 +213,8 @@ impl Driver {
         let mut happened = Vec::new();
         while self.end.borrow().is_none() {
             let wake_at = self.wake_at();
+            // whoever is busiest must not keep the others waiting
             tokio::select! {
-                biased;
                 () = sleep_until(wake_at) => self.tick(),
                 event = events.next() => match event {
                     Some(event) => self.link(event),

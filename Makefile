@@ -7,7 +7,7 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture model run run-on-servers smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture model run run-on-servers cluster cluster-down smoke clean-up
 
 help:           ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,13 @@ run:            ## a node with nothing beside it
 run-on-servers: ## a node on a Cassandra and a Redis of this clone's own, to try it out; they stay until servers-down
 	@.ci/needs servers
 	loadtest/servers/node
+
+cluster:        ## three nodes that are one Starling, on the same servers, and how to look at and load them; they stay
+	@.ci/needs servers
+	@loadtest/servers/cluster up
+
+cluster-down:   ## drains and ends the three; `servers-down` ends what they kept things in
+	loadtest/servers/cluster down
 
 smoke:          ## drives every verb once: of the server at URL, or of a node that it starts and ends
 	loadtest/scripts/smoke $(URL)

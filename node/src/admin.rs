@@ -1,6 +1,8 @@
 //! What `listen.admin` answers: health, readiness, metrics, and `/admin/*`, which the commands use. Never for the
 //! public: `/admin/*` wants the operator's token if there is one, and no browser's page may call it.
 
+pub(crate) mod nodes;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -53,6 +55,7 @@ pub(crate) struct Admin {
 pub(crate) fn router(admin: Admin) -> Router {
     let operators = Router::new()
         .route("/admin/status", get(status))
+        .route("/admin/nodes", get(nodes))
         .route("/admin/drain", post(drain))
         .route("/admin/keys", get(keys))
         .route("/admin/keys/rotate", post(rotate))
@@ -186,6 +189,10 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn status(State(admin): State<Admin>) -> Json<Status> {
     Json(admin.now().await)
+}
+
+async fn nodes(State(admin): State<Admin>) -> Json<nodes::Nodes> {
+    Json(admin.nodes().await)
 }
 
 /// As SIGTERM: answers at once, the process ends when all clients are gone.

@@ -1,8 +1,8 @@
 //! The command line: what there is to type. Does nothing itself.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Sources;
 
@@ -29,13 +29,9 @@ pub(crate) enum Command {
     /// Accounts
     #[command(subcommand)]
     User(User),
-    /// How the running node is
-    Status {
-        /// `json` is stable
-        #[arg(short, long, default_value = "text")]
-        output: Output,
-    },
-    /// This node
+    /// How the running node is, and the nodes it knows
+    Status(Look),
+    /// Nodes
     #[command(subcommand)]
     Node(Node),
     /// Several nodes together
@@ -107,7 +103,9 @@ pub(crate) enum User {
 
 #[derive(Subcommand)]
 pub(crate) enum Node {
-    /// Tell all clients to go, finish what is under way, and end the process
+    /// The running node and those it knows
+    Ls(Look),
+    /// Have the running node tell all clients to go, finish what is under way, and end the process
     Drain,
 }
 
@@ -122,6 +120,20 @@ pub(crate) enum Cluster {
         #[arg(long = "node", value_name = "NAME")]
         nodes: Vec<String>,
     },
+}
+
+/// How to look at running nodes.
+#[derive(Args)]
+pub(crate) struct Look {
+    /// `json` is stable
+    #[arg(short, long, default_value = "text")]
+    pub(crate) output: Output,
+    /// Look again every two seconds
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// `listen.admin` of another node, to ask it for what only it knows of itself; repeatable
+    #[arg(long = "ask", value_name = "ADDRESS")]
+    pub(crate) others: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod cluster;
 mod house;
+mod nodes;
 mod operate;
 
 use std::process::ExitCode;
@@ -40,7 +41,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Export { file } => house::export(&loaded.config, &file),
             Command::Import { file, resume } => house::import(&loaded.config, &file, resume),
             Command::Serve | Command::Version | Command::Cluster(_) => serve::run(loaded.config, cli.sources),
-            Command::Status { output } => operate::status(&loaded.config, output),
+            Command::Status(look) => nodes::status(&loaded.config, &look),
+            Command::Node(cli::Node::Ls(look)) => nodes::list(&loaded.config, &look),
             Command::Keys(keys) => operate::keys(&loaded.config, keys),
             Command::User(user) => operate::user(&loaded.config, user),
             Command::Node(cli::Node::Drain) => operate::drain(&loaded.config),

@@ -47,6 +47,12 @@ pub(crate) fn render(handle: &PrometheusHandle) -> String {
     handle.render()
 }
 
+/// A figure about one peer, read out of what `render` says: who keeps it has no other way to tell.
+pub(crate) fn of_peer(rendered: &str, name: &str, peer: &str) -> Option<f64> {
+    let line = format!("{name}{{peer=\"{peer}\"}} ");
+    rendered.lines().find_map(|said| said.strip_prefix(&line)?.parse().ok())
+}
+
 #[allow(clippy::cast_precision_loss)]
 fn gauge(name: &'static str, value: usize) {
     metrics::gauge!(name).set(value as f64);
@@ -93,5 +99,9 @@ fn describe() {
     metrics::describe_histogram!("starling_request_duration_seconds", "from request to answer, by type");
     metrics::describe_counter!("starling_request_errors_total", "refused or failed requests, by type and code");
     metrics::describe_gauge!("starling_clock_ahead_seconds", "how far the node's clock is ahead of the machine's");
+    metrics::describe_gauge!("starling_cluster_nodes", "members of the view in force, by state; this node among them");
+    metrics::describe_gauge!("starling_peer_rtt_seconds", "to a peer and back, NaN while that is not known");
+    metrics::describe_gauge!("starling_peer_queue_bytes", "what waits to be sent to a peer");
+    metrics::describe_counter!("starling_peer_dropped_total", "mail to peers for which there was no room, by class");
     metrics::describe_gauge!("starling_drain_state", "0 serving, 1 draining");
 }

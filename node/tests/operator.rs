@@ -90,8 +90,29 @@ fn status_is_for_people_and_programs_and_drain_ends_the_process() {
     let (_, out, _) = ask(&node, &["status", "-o", "json"], "");
     let status: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((status["node"].as_str(), status["ready"].as_bool()), (Some("tern-1"), Some(true)));
+    assert_eq!(status["nodes"][0]["node"], "tern-1", "the table is in it: {status}");
+    let (_, out, _) = ask(&node, &["node", "ls"], "");
+    let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows.len(), rows[0][0], &rows[1][..2]), (2, "NODE", &["tern-1*", "up"][..]), "{out}");
     assert_eq!(ask(&node, &["node", "drain"], "").0, 0);
     assert_eq!(node.wait(PATIENCE).unwrap().code(), Some(0));
+}
+
+#[test]
+fn several_nodes_are_asked_for_what_each_knows_of_itself() {
+    let (one, _first) = node(&[("node.id", "tern-1")]);
+    let (two, _second) = node(&[("node.id", "tern-2")]);
+    let (code, out, err) = ask(&one, &["node", "ls", "-o", "json", "--ask", two.admin_address()], "");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rows = listed["nodes"].as_array().unwrap();
+    let told: Vec<_> =
+        rows.iter().map(|row| (row["node"].as_str().unwrap(), &row["here"], &row["connections"])).collect();
+    let zero = serde_json::json!(0);
+    assert_eq!(told, [("tern-1", &true.into(), &zero), ("tern-2", &false.into(), &zero)]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (code, out, err) = ask(&one, &["node", "ls", "--ask", &nobody], "");
+    assert!(code == 0 && out.contains("tern-1*") && err.contains(&nobody), "the rest is shown: {out}{err}");
 }
 
 #[test]

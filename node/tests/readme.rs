@@ -78,6 +78,9 @@ fn the_configurations_that_are_shown_are_taken() {
         let mut file = file.write(true).create_new(true).mode(0o600).open(dir.path().join(name)).unwrap();
         file.write_all(String::as_bytes(&secret)).unwrap();
     }
+    let cluster = dir.path().join("cluster").display().to_string();
+    let mut init = Command::new(env!("CARGO_BIN_EXE_starling"));
+    assert!(init.args(["cluster", "init", "--out", &cluster, "--node", "n1"]).output().unwrap().status.success());
     for document in ["README.md", "node/OPERATING.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         let shown: Vec<_> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();

@@ -4,6 +4,7 @@
 //! believes to own a log proves it to the store with every append.
 
 mod dials;
+mod figures;
 mod own;
 mod peers;
 mod row;
@@ -40,6 +41,8 @@ pub const BEAT: Duration = Duration::from_millis(500);
 pub const SUSPECT: Duration = Duration::from_millis(1_500);
 /// A node that was woken this much too late accuses nobody for [`SUSPECT`].
 const LAG: Duration = Duration::from_millis(500);
+/// The key in [`Greeting::alike`] of what a node runs.
+pub const RELEASE: &str = "release";
 /// A misfit that does not show itself again is forgotten.
 const MISFIT: Duration = Duration::from_secs(30);
 
@@ -271,6 +274,7 @@ impl State {
             return;
         }
         out.extend(self.peers.follow(&before, &view, self.id(), now).into_iter().map(Action::DropPeer));
+        figures::count(Some(&view));
         out.push(Action::Install(view.clone()));
         // the others read the row when they see a higher version
         self.send_beats(now, out);
@@ -293,6 +297,7 @@ impl State {
 
     fn end(&mut self, replaced: bool, out: &mut Vec<Action>) {
         self.ended = true;
+        figures::count(None);
         out.extend(self.peers.linked().map(Action::DropPeer));
         out.push(if self.wish == Wish::Leave { Action::Left } else { Action::Removed { replaced } });
     }
@@ -309,7 +314,8 @@ impl State {
         if let Some(address) = address {
             self.misfits.remove(address);
         }
-        self.peers.link_up(node, peer, now);
+        let release = greeting.alike.into_iter().find(|(key, _)| key == RELEASE).map(|(_, release)| release);
+        self.peers.link_up(node, peer, release, now);
         let beat = self.beat(peer, now);
         out.extend(beat.map(|beat| Action::SendBeat(peer, beat)));
     }
@@ -331,6 +337,7 @@ impl State {
         Some(Beat { view, hears_you, store_ok, sent_us: self.micros(now), echo })
     }
 
+    /// On this run's own clock, which began with it: whoever hears it knows how long that is.
     fn micros(&self, now: Instant) -> u64 {
         u64::try_from(now.duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }

@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 
 use super::{Rig, TestSocket};
 use crate::{
-    Abroad, Router,
     cluster::places::{
         Places,
         views::{node, view},
     },
+    router::{Abroad, Router},
 };
 
 /// What joins the nodes.

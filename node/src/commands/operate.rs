@@ -5,32 +5,12 @@ use serde_json::{Value, json};
 
 use super::client::ask;
 use crate::{
-    admin::Status,
     cli::{Keys, Output, User},
     config::Config,
     report::{Failure, say},
 };
 
 type Done = Result<(), Failure>;
-
-pub(super) fn status(config: &Config, output: Output) -> Done {
-    let value = ask(config, Method::GET, "/admin/status", None)?;
-    if output == Output::Json {
-        return json(&value);
-    }
-    let now: Status =
-        serde_json::from_value(value).map_err(|error| Failure::Failed(format!("not a status: {error}")))?;
-    let state = if now.ready { "ready".to_owned() } else { format!("not ready: {}", now.unready.join(", ")) };
-    say(&format!("node {}  version {}  up {} s  {state}", now.node, now.version, now.uptime_s));
-    for reason in now.degraded {
-        say(&format!("degraded: {reason}"));
-    }
-    say(&format!(
-        "connections {}  sessions {}  conversations {}  presence channels {}",
-        now.connections, now.sessions, now.conversations, now.presence_channels
-    ));
-    Ok(())
-}
 
 pub(super) fn keys(config: &Config, keys: Keys) -> Done {
     match keys {

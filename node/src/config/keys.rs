@@ -68,7 +68,8 @@ keys! {
     /// A file with that token, which only this user may read. Required when `listen.admin` is not loopback.
     admin_token_file: Option<String> = "admin.token_file", Kind::PrivateFile, None;
 
-    /// Nodes of one cluster share a name. Keys in Redis begin with it, so that clusters can share a server.
+    /// Nodes of one cluster share a name, a keyspace and a Redis. Keys in Redis begin with it, so that clusters can share a
+    /// server.
     cluster_name: String = "cluster.name", Kind::Name, Some("starling");
     /// Some of the other nodes, to find all of them: `host:port`, or `dns:name:port` for a node at each address of a name.
     /// Looked up anew each time. One that answers is enough; this node itself may be among them, so that all nodes can
@@ -90,7 +91,7 @@ keys! {
 
     /// Where conversations and accounts are kept: `sqlite` (one synced file in `node.data_dir`), `cql` (ScyllaDB or
     /// Apache Cassandra: see `storage.cql`; needs `tokens.backend` redis) or `memory` (gone when the process ends: for
-    /// trying out).
+    /// trying out). All nodes on one `cql` keyspace are one cluster; the others are for a lone node.
     storage_backend: String = "storage.backend", Kind::Choice(&["sqlite", "cql", "memory"]), Some("sqlite");
 
     /// Some of the servers, `host:port`, with `storage.backend` cql; the others are learnt from them.
@@ -183,7 +184,7 @@ keys! {
     limits_members: usize = "limits.members", Kind::Number(2, 1_000_000), Some("10000");
 
     /// At drain clients are told to come back after a random time up to this, milliseconds. 0 for a single node: there
-    /// is no other node to go to meanwhile.
+    /// is no other node to go to meanwhile. With several, 5000 spreads those who come over the others.
     drain_notice_ms: u64 = "drain.notice_ms", Kind::Number(0, 600_000), Some("0");
     /// Sockets told per second.
     drain_rate: u32 = "drain.rate", Kind::Number(1, 1_000_000), Some("500");

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use actors::{Random, Settings, cluster::membership::Me};
+use actors::{
+    Random, Settings,
+    cluster::membership::{Me, RELEASE},
+};
 use aws_lc_rs::hmac;
 use protocol::{
     NodeId,
@@ -40,6 +43,7 @@ pub(crate) fn greeting(config: &Config, settings: &Settings) -> Result<Greeting,
             ("limits.frame_bytes", config.limits_frame_bytes.to_string()),
             ("limits.members", config.limits_members.to_string()),
             ("limits.text_chars", config.limits_text_chars.to_string()),
+            (RELEASE, env!("CARGO_PKG_VERSION").to_owned()),
         ]),
     })
 }

@@ -10,7 +10,10 @@ use std::{
     time::Instant,
 };
 
-use actors::cluster::link::ClusterLink;
+use actors::cluster::{
+    link::{ClusterLink, LinkEvent},
+    transport::Events,
+};
 use bytes::Bytes;
 use protocol::{
     Incarnation, NodeId,

@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Note, SUSPECT};
+use super::{Note, SUSPECT, figures::RoundTrip};
 use crate::cluster::link::PeerAddress;
 
 /// How often the store is asked for the slot of a silent member.
@@ -28,6 +28,9 @@ pub(super) struct Peer {
     /// Since when a link stands.
     linked: Option<Instant>,
     pub(super) round_trip: Option<Duration>,
+    /// What it runs, by its own word.
+    pub(super) release: Option<String>,
+    figures: RoundTrip,
     member: bool,
     /// When a frame came; or since when one could have come.
     heard: Instant,
@@ -59,6 +62,8 @@ struct Watched {
 impl Peer {
     fn new(node: NodeId, now: Instant) -> Peer {
         Peer {
+            figures: RoundTrip::of(&node),
+            release: None,
             node,
             linked: None,
             round_trip: None,
@@ -78,6 +83,12 @@ impl Peer {
 
     fn silent_since(&self) -> Instant {
         self.deaf.map_or(self.heard, |deaf| deaf.min(self.heard))
+    }
+
+    /// For how long this run of it has been one of many: the time on its own clock.
+    pub(super) fn uptime(&self, now: Instant) -> Option<Duration> {
+        let (sent_us, at) = self.echo?;
+        Duration::from_micros(sent_us).checked_add(now.saturating_duration_since(at))
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -124,14 +135,14 @@ impl Peers {
         self.0.get(&peer).is_some_and(|peer| peer.two_way(now))
     }
 
-    pub(super) fn link_up(&mut self, node: NodeId, id: Incarnation, now: Instant) {
+    pub(super) fn link_up(&mut self, node: NodeId, id: Incarnation, release: Option<String>, now: Instant) {
         for (_, other) in
             self.0.iter_mut().filter(|(other, peer)| **other != id && peer.node == node && !peer.is_linked())
         {
             other.refused = other.refused.or(Some(now));
         }
         let peer = self.0.entry(id).or_insert_with(|| Peer::new(node, now));
-        (peer.linked, peer.heard) = (Some(now), now);
+        (peer.linked, peer.heard, peer.release) = (Some(now), now, release);
         (peer.reset, peer.refused) = (false, None);
         (peer.met, peer.deaf, peer.storeless, peer.echo) = (None, None, None, None);
     }
@@ -141,6 +152,7 @@ impl Peers {
         (peer.reset, peer.linked) = (peer.is_linked() || peer.reset, None);
         peer.heard = peer.silent_since();
         (peer.met, peer.deaf, peer.storeless, peer.echo, peer.round_trip) = (None, None, None, None, None);
+        peer.figures.show(None);
         if !peer.member {
             self.0.remove(&id);
         }
@@ -178,6 +190,7 @@ impl Peers {
             // both are this peer's word: a lie makes a wrong figure and nothing else
             peer.round_trip =
                 my_us.checked_sub(sent_us).and_then(|us| us.checked_sub(held_us)).map(Duration::from_micros);
+            peer.figures.show(peer.round_trip);
         }
     }
 

@@ -37,6 +37,10 @@ pub struct PeerSnapshot {
     pub silent: Duration,
     /// From here to there and back.
     pub round_trip: Option<Duration>,
+    /// What it runs; `None`: it does not say, or was never met.
+    pub release: Option<String>,
+    /// How long this run of it has been one of many; `None`: no link stands.
+    pub uptime: Option<Duration>,
 }
 
 impl State {
@@ -55,6 +59,8 @@ impl State {
                 two_way: peer.is_some_and(|peer| peer.two_way(now)),
                 silent: peer.map_or(Duration::ZERO, |peer| peer.silent(now)),
                 round_trip: peer.and_then(|peer| peer.round_trip),
+                release: peer.and_then(|peer| peer.release.clone()),
+                uptime: peer.and_then(|peer| peer.uptime(now)),
             }
         });
         let peers: Vec<_> = peers.collect();

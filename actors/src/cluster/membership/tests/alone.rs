@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::world::{address, ms, name};
 use crate::cluster::{
     link::PeerAddress,
-    membership::{Action, BEAT, Input, Me, Note, State, TICK},
+    membership::{Action, BEAT, Input, Me, Note, RELEASE, State, TICK},
     view::{Edit, edited},
 };
 
@@ -34,7 +34,8 @@ fn id(node: usize) -> Incarnation {
 }
 
 fn greeting(node: usize) -> Greeting {
-    Greeting { versions: (1, 1), node: name(node), incarnation: id(node), equal: Vec::new(), alike: Vec::new() }
+    let alike = vec![(RELEASE.to_owned(), "2.0.0".to_owned())];
+    Greeting { versions: (1, 1), node: name(node), incarnation: id(node), equal: Vec::new(), alike }
 }
 
 fn view(members: &[(usize, MemberState)]) -> View {
@@ -417,7 +418,9 @@ fn beats_go_out_twice_a_second_and_measure_the_way() {
     // sent 30 ms after ours came, and 20 ms under way both ways together
     let mine = desk.now.duration_since(desk.state.began).as_micros() as u64 - 50_000;
     desk.on(Input::Beat(id(2), Beat { sent_us: 77, echo: Some((mine, 30_000)), ..beat() }));
-    assert_eq!(desk.state.snapshot(desk.now).peers[0].round_trip, Some(ms(20)));
+    let known = desk.state.snapshot(desk.now).peers.remove(0);
+    assert_eq!((known.round_trip, known.uptime), (Some(ms(20)), Some(Duration::from_micros(77))));
+    assert_eq!(known.release.as_deref(), Some("2.0.0"), "as it said in its greeting");
     desk.speaking.clear();
     let all = desk.pass(BEAT);
     assert_eq!(sent(&all)[0].echo.map(|(sent_us, _)| sent_us), Some(77));

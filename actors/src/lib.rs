@@ -50,6 +50,7 @@ use crate::{
     entities::{Entities, Entity, NodeSupervisor},
     kinds::Kinds,
     router::Router,
+    turns::Turns,
 };
 
 /// Everything a node decides with, started together.
@@ -133,6 +134,7 @@ impl Starling {
             restart_after_pause,
         )
         .await?;
+        let turns = Arc::new(Turns::new());
         let context = Arc::new(session::Context {
             store: world.store.clone(),
             clock: world.clock.clone(),
@@ -141,6 +143,7 @@ impl Starling {
             router: router.clone(),
             connections: connections.clone(),
             accounts: accounts.clone(),
+            turns: turns.clone(),
         });
         // a socket cannot go on without what its session knew; the client comes back and syncs
         let closing = connections.clone();
@@ -152,7 +155,7 @@ impl Starling {
         .await?;
         let kinds = Kinds { conversations, presence, sessions: sessions.clone() };
         router.open(kinds.clone());
-        let service = Conversations::new(world.clone(), me, limits.text_chars, router, connections.clone());
+        let service = Conversations::new(world.clone(), me, limits.text_chars, router, connections.clone(), turns);
         Ok(Starling {
             accounts,
             conversations: Arc::new(service),

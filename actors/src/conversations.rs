@@ -29,7 +29,7 @@ use crate::{
     presence_query,
     refusals::{no_such_conversation, store_failed},
     router::Router,
-    turns::turn,
+    turns::Turns,
 };
 
 const PAGE_DEFAULT: usize = 50;
@@ -42,6 +42,7 @@ pub struct Conversations {
     text_chars: usize,
     router: Arc<Router>,
     connections: Arc<Connections>,
+    turns: Arc<Turns>,
 }
 
 fn check_limit(limit: Option<usize>) -> Result<usize, Error> {
@@ -63,8 +64,9 @@ fn check_title(title: &str) -> Result<String, Error> {
 impl Conversations {
     pub(crate) fn new(
         world: World, me: Incarnation, text_chars: usize, router: Arc<Router>, connections: Arc<Connections>,
+        turns: Arc<Turns>,
     ) -> Conversations {
-        Conversations { world, me, text_chars, router, connections }
+        Conversations { world, me, text_chars, router, connections, turns }
     }
 
     /// Begins a conversation; answers it, and whether it was made just now. `key`: the `Idempotency-Key`.
@@ -237,7 +239,7 @@ impl Conversations {
     /// `not_found`, `bad_field`.
     pub async fn history(&self, caller: Caller, c: ConversationId, page: Page) -> Result<push::HistoryPage, Error> {
         page.check()?;
-        let _turn = turn(caller.session).await;
+        let _turn = self.turns.take(caller.session).await;
         history::page(self.store(), caller.user, c, page).await
     }
 

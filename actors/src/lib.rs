@@ -54,6 +54,7 @@ use crate::{
     entities::{Entities, Entity, NodeSupervisor},
     kinds::Kinds,
     router::Router,
+    turns::Turns,
 };
 
 /// How long who goes waits for the view to say so.
@@ -146,6 +147,7 @@ impl Starling {
             },
         )
         .await?;
+        let turns = Arc::new(Turns::new());
         let context = Arc::new(session::Context {
             store: world.store.clone(),
             clock: world.clock.clone(),
@@ -154,6 +156,7 @@ impl Starling {
             router: router.clone(),
             connections: connections.clone(),
             accounts: accounts.clone(),
+            turns: turns.clone(),
         });
         // a socket cannot go on without what its session knew; the client comes back and syncs
         let closing = connections.clone();
@@ -165,7 +168,8 @@ impl Starling {
         .await?;
         let kinds = Kinds { conversations, presence, sessions: sessions.clone() };
         router.open(kinds.clone());
-        let service = Conversations::new(world.clone(), me, limits.text_chars, router.clone(), connections.clone());
+        let service =
+            Conversations::new(world.clone(), me, limits.text_chars, router.clone(), connections.clone(), turns);
         Ok(Starling {
             accounts,
             conversations: Arc::new(service),

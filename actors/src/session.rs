@@ -25,7 +25,7 @@ use crate::{
     router::Router,
     settings::Limits,
     sync,
-    turns::turn,
+    turns::Turns,
     world::Clock,
 };
 
@@ -38,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) router: Arc<Router>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Context {
@@ -188,7 +189,7 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
     let (store, user) = (&context.store, outbound.caller.user);
     let (id, result) = match job {
         Job::Sync(id, request) => {
-            let _turn = turn(outbound.caller.session).await;
+            let _turn = context.turns.take(outbound.caller.session).await;
             if !outbound.wants(id) {
                 return;
             }
@@ -202,7 +203,7 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
             }
         }
         Job::Hist(id, hist) => {
-            let _turn = turn(outbound.caller.session).await;
+            let _turn = context.turns.take(outbound.caller.session).await;
             // who was told that it took too long asks again, and reads that
             if !outbound.wants(Some(id)) {
                 return;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use protocol::SessionId;
@@ -12,14 +12,8 @@ use tokio::sync::oneshot;
 /// Pages and answers to `sync` that are put together at once.
 const AT_ONCE: usize = 8;
 
-static TURNS: LazyLock<Turns> = LazyLock::new(|| Turns { places: Mutex::new(Places::new(AT_ONCE)) });
-
-/// Waits for a turn of a session to read pages; it ends with the answer. Who stops waiting is passed over.
-pub(crate) async fn turn(session: SessionId) -> Turn<'static> {
-    TURNS.take(session).await
-}
-
-struct Turns {
+/// Of one node.
+pub(crate) struct Turns {
     places: Mutex<Places>,
 }
 
@@ -40,7 +34,17 @@ impl Drop for Turn<'_> {
 }
 
 impl Turns {
-    async fn take(&self, session: SessionId) -> Turn<'_> {
+    /// All places are free.
+    pub(crate) fn new() -> Turns {
+        Turns::of(AT_ONCE)
+    }
+
+    fn of(places: usize) -> Turns {
+        Turns { places: Mutex::new(Places { free: places, waiting: HashMap::new(), order: VecDeque::new() }) }
+    }
+
+    /// Waits for a turn of a session to read pages; it ends with the answer. Who stops waiting is passed over.
+    pub(crate) async fn take(&self, session: SessionId) -> Turn<'_> {
         let called = self.lock().come(session);
         // whoever is called has the place, also if it stops waiting at that moment
         let mut waiter = Waiter { turns: self, called };
@@ -73,10 +77,6 @@ impl Drop for Waiter<'_> {
 }
 
 impl Places {
-    fn new(free: usize) -> Places {
-        Places { free, waiting: HashMap::new(), order: VecDeque::new() }
-    }
-
     /// `None`: there is a place now.
     fn come(&mut self, session: SessionId) -> Option<oneshot::Receiver<()>> {
         if self.free > 0 {
@@ -119,10 +119,6 @@ mod tests {
     const GREEDY: SessionId = SessionId([1; 16]);
     const MODEST: SessionId = SessionId([2; 16]);
 
-    fn turns() -> Turns {
-        Turns { places: Mutex::new(Places::new(1)) }
-    }
-
     /// Asks, and comes to the point of waiting.
     fn ask(turns: &Turns, session: SessionId) -> BoxFuture<'_, Turn<'_>> {
         let mut asked = turns.take(session).boxed();
@@ -132,7 +128,7 @@ mod tests {
 
     #[test]
     fn g16_who_asks_for_a_thousand_pages_delays_another_by_one() {
-        let turns = turns();
+        let turns = Turns::of(1);
         let first = turns.take(GREEDY).now_or_never().unwrap();
         let mut more: Vec<_> = (0..1000).map(|_| ask(&turns, GREEDY)).collect();
         let modest = ask(&turns, MODEST);
@@ -145,7 +141,7 @@ mod tests {
 
     #[test]
     fn who_stops_waiting_is_passed_over_and_a_place_given_to_them_goes_on() {
-        let turns = turns();
+        let turns = Turns::of(1);
         let first = turns.take(GREEDY).now_or_never().unwrap();
         let (gone, called, next) = (ask(&turns, GREEDY), ask(&turns, MODEST), ask(&turns, GREEDY));
         drop(gone);

@@ -40,8 +40,8 @@ pub struct Device {
 
 /// What a device is made of.
 pub struct Setup {
-    /// Where to.
-    pub target: Target,
+    /// Where to: all of one cluster. It begins with the first, and turns to the next whenever it has to come back.
+    pub targets: Vec<Target>,
     /// For fresh tokens.
     pub rest: Rest,
     /// Whose.
@@ -212,7 +212,8 @@ async fn run(shared: Arc<Shared>) {
     for socket in 0.. {
         let started = Instant::now();
         let mut after = Duration::ZERO;
-        let ended = match connect(&shared, socket).await {
+        let target = &shared.setup.targets[socket as usize % shared.setup.targets.len()];
+        let ended = match connect(&shared, target, socket).await {
             Ok(client) => live(&shared, client, &mut after).await,
             Err(ended) => ended,
         };
@@ -239,7 +240,7 @@ fn pause(failures: u32, random: &mut Random) -> Duration {
 }
 
 /// Connects and syncs; only then the device counts as live.
-async fn connect(shared: &Arc<Shared>, socket: u32) -> Result<Client, Ended> {
+async fn connect(shared: &Arc<Shared>, target: &Target, socket: u32) -> Result<Client, Ended> {
     let journal = shared.setup.recorder.clone();
     let journal = journal.map(|recorder| Journal { recorder, socket, attempts: shared.attempts.clone() });
     let hello = Hello {
@@ -248,7 +249,7 @@ async fn connect(shared: &Arc<Shared>, socket: u32) -> Result<Client, Ended> {
         app: Some(concat!("starling-load/", env!("CARGO_PKG_VERSION")).into()),
         ..Hello::default()
     };
-    let client = match Client::connect(&shared.setup.target, hello, journal).await {
+    let client = match Client::connect(target, hello, journal).await {
         Ok(client) => client,
         Err(ConnectFailed::Unwelcome(ended)) => return Err(ended),
         Err(ConnectFailed::Refused(failed)) => {

@@ -186,7 +186,7 @@ impl Chat {
                 recorders.extend(recorder.clone());
                 let deliveries = deliveries.clone();
                 devices.push(Device::start(Setup {
-                    target: target.clone(),
+                    targets: vec![target.clone()],
                     rest: rest.clone(),
                     signed_in,
                     device: crowd::device(number),

@@ -29,7 +29,16 @@ impl Place {
     }
 
     pub(crate) fn of(dir: tempfile::TempDir) -> Place {
-        let real = are_real().then(|| {
+        Place::made(dir, are_real())
+    }
+
+    /// On the real servers, whatever other tests run on: only there several nodes share what they remember.
+    pub(crate) fn shared() -> Place {
+        Place::made(tempfile::tempdir().unwrap(), true)
+    }
+
+    fn made(dir: tempfile::TempDir, on_servers: bool) -> Place {
+        let real = on_servers.then(|| {
             let keyspace = Cql::started().keyspace();
             let prefix = Prefix { url: servers::redis_url(), name: keyspace.name.clone() };
             let secrets = [("cql", keyspace.server.password.clone()), ("redis", Some(prefix.url.clone()))];

@@ -37,6 +37,8 @@ pub(crate) struct Rig {
     pub(crate) starter: Starter,
     pub(crate) rest: Rest,
     pub(crate) clock: RunClock,
+    /// Other nodes of the same cluster.
+    pub(crate) beside: Vec<Target>,
     recorders: Mutex<Vec<Recorder>>,
     records: Vec<Record>,
     _place: Place,
@@ -45,10 +47,15 @@ pub(crate) struct Rig {
 /// A node's starter without limits on how often somebody may do something, and the place it keeps things in.
 pub(crate) fn starter(set: &[(&str, &str)]) -> (Starter, Place) {
     let place = Place::new();
-    let unlimited = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
-    let unlimited = unlimited.map(|key| format!("limits.{key}"));
-    let keys = unlimited.iter().map(|key| (key.as_str(), "0")).chain(set.iter().copied()).collect::<Vec<_>>();
-    (place.starter(&keys).keeping_ports().unwrap(), place)
+    (unlimited(&place, set), place)
+}
+
+/// The same, in a place that is there.
+pub(crate) fn unlimited(place: &Place, set: &[(&str, &str)]) -> Starter {
+    let limits = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
+    let limits = limits.map(|key| format!("limits.{key}"));
+    let keys = limits.iter().map(|key| (key.as_str(), "0")).chain(set.iter().copied()).collect::<Vec<_>>();
+    place.starter(&keys).keeping_ports().unwrap()
 }
 
 impl Rig {
@@ -59,12 +66,18 @@ impl Rig {
 
     pub(crate) fn of(starter: Starter, place: Place) -> Rig {
         let node = starter.start().unwrap();
+        Rig::with(node, starter, place)
+    }
+
+    /// With a node that runs already.
+    pub(crate) fn with(node: Node, starter: Starter, place: Place) -> Rig {
         let rest = Rest::new(&Target::new(&node.client, None).unwrap()).unwrap();
         Rig {
             node,
             starter,
             rest,
             clock: RunClock::start(),
+            beside: Vec::new(),
             recorders: Mutex::default(),
             records: Vec::new(),
             _place: place,
@@ -75,6 +88,14 @@ impl Rig {
         Target::new(&self.node.client, None).unwrap()
     }
 
+    /// All of the cluster, each to begin with in its turn.
+    pub(crate) fn targets(&self, turn: usize) -> Vec<Target> {
+        let mut targets = [&[self.target()], &self.beside[..]].concat();
+        let n_targets = targets.len();
+        targets.rotate_left(turn % n_targets);
+        targets
+    }
+
     /// New people, each signed in on one device.
     pub(crate) async fn people(&self, n: usize) -> Vec<rest::SignedIn> {
         crowd::users(&self.rest, n).await.unwrap()
@@ -82,12 +103,17 @@ impl Rig {
 
     /// Someone's how-many-th device, connected through `target`; the first is the one they signed up with.
     pub(crate) async fn device(&self, user: &rest::SignedIn, number: usize, target: Target) -> Device {
+        self.device_of(user, number, vec![target]).await
+    }
+
+    /// The same with several targets, of which it takes the next whenever it has to come back.
+    pub(crate) async fn device_of(&self, user: &rest::SignedIn, number: usize, targets: Vec<Target>) -> Device {
         let signed_in = match number {
             0 => user.clone(),
             _ => crowd::another(&self.rest, user, number).await.unwrap(),
         };
         let device = Device::start(Setup {
-            target,
+            targets,
             rest: self.rest.clone(),
             signed_in,
             device: crowd::device(number),

@@ -1,5 +1,6 @@
 //! People who never stop talking: four of them on two devices each, in a direct conversation and a group whose members
-//! change, and one over REST as well. They come back whatever happens and send again what had no answer.
+//! change, and one over REST as well. Several nodes they share among them. They come back whatever happens and send again
+//! what had no answer.
 
 use std::{
     sync::{
@@ -52,8 +53,11 @@ impl Talk {
         let users = rig.people(4).await;
         let (direct, group) = (rig.direct(&users[0], &users[1]).await, rig.group(&users).await);
         let mut people = Vec::new();
-        for user in &users {
-            let devices = [rig.device(user, 0, rig.target()).await, rig.device(user, 1, rig.target()).await];
+        for (turn, user) in users.iter().enumerate() {
+            let devices = [
+                rig.device_of(user, 0, rig.targets(2 * turn)).await,
+                rig.device_of(user, 1, rig.targets(2 * turn + 1)).await,
+            ];
             people.push(Person { user: user.user.id, devices });
         }
         let (acked, over) = (watch::Sender::new(0), AtomicBool::new(false));
@@ -80,12 +84,22 @@ impl Talk {
     /// Lets everybody finish their sentence, restarts the node so that what is read back comes from the disk, and
     /// reads it back.
     pub(crate) async fn finish(mut self, rig: &mut Rig) -> History {
-        let run = self.run;
-        run.over.store(true, Ordering::Relaxed);
+        self.hush().await;
+        rig.restart();
+        self.read_back(rig).await
+    }
+
+    /// Lets everybody finish their sentence.
+    pub(crate) async fn hush(&mut self) {
+        self.run.over.store(true, Ordering::Relaxed);
         while let Some(talker) = self.talkers.join_next().await {
             talker.unwrap();
         }
-        rig.restart();
+    }
+
+    /// What everybody was told, once all have everything that was said.
+    pub(crate) async fn read_back(self, rig: &mut Rig) -> History {
+        let run = self.run;
         let devices = || run.people.iter().flat_map(|person| person.devices.iter().map(|device| (person.user, device)));
         let direct = Part { c: run.direct, devices: devices().take(4).collect() };
         let group = Part { c: run.group, devices: devices().collect() };

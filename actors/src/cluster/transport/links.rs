@@ -32,7 +32,8 @@ use crate::cluster::link::{LinkEvent, PeerAddress};
 
 /// A stream becomes a link within this time or is closed.
 pub(super) const OPENING_MAX: Duration = Duration::from_secs(5);
-/// A second link made within this time of the first comes from both having dialled; later, one of them has lost the first.
+/// A second link that the peer dialled within this time of our first comes from both having dialled; later, it has lost
+/// the first.
 const SIMULTANEOUS: Duration = OPENING_MAX;
 /// Why the second link of two that were dialled at once is refused: the one reason that says nothing against the peer.
 const LINKED: &str = "the two are linked already";
@@ -260,17 +261,21 @@ impl Links {
             let settings = for_people(&agreed.unlike.join(", "));
             out.push(Action::Unlike { peer: theirs.node.as_str().to_owned(), settings });
         }
-        if !decides {
-            known.stage = Stage::Agreed(theirs, agreed.version);
-            return out.push(Action::Greet(link));
-        }
         let ours = known.dialled.is_some();
         if let Some(other) = self.to(peer).and_then(|other| self.links.get(&other))
             && let Stage::Up(since) = other.stage
-            && other.dialled.is_some() != ours
-            && now.saturating_duration_since(since) < SIMULTANEOUS
         {
-            return self.refuse(link, LINKED, out);
+            let both = other.dialled.is_some() && now.saturating_duration_since(since) < SIMULTANEOUS;
+            // our own dial was under way when the first came up: we have not lost that one
+            if ours || (decides && both) {
+                return self.refuse(link, LINKED, out);
+            }
+        }
+        if !decides {
+            if let Some(known) = self.links.get_mut(&link) {
+                known.stage = Stage::Agreed(theirs, agreed.version);
+            }
+            return out.push(Action::Greet(link));
         }
         out.push(Action::Welcome(link));
         self.up(link, theirs, agreed.version, now, out);

@@ -234,7 +234,7 @@ fn when_both_dial_at_once_both_keep_the_link_that_was_first_where_it_is_decided(
 
 #[test]
 fn a_second_link_replaces_one_that_the_peer_has_lost() {
-    for (first, second, after) in [(true, true, 0), (true, false, 6)] {
+    for (first, second, after) in [(false, false, 0), (true, false, 6)] {
         let mut rig = Rig::new(SMALL);
         rig.up(1, first, LARGE);
         rig.now += Duration::from_secs(after);
@@ -247,6 +247,21 @@ fn a_second_link_replaces_one_that_the_peer_has_lost() {
     let mut follows = Rig::new(LARGE);
     follows.up(1, true, SMALL);
     assert_eq!(follows.up(2, false, SMALL), "greet 2.DOWN replaced by a newer link. close 1. UP n2.");
+}
+
+#[test]
+fn a_dial_that_was_under_way_when_a_link_came_up_makes_no_second_one() {
+    for (me, peer, first) in [(SMALL, LARGE, true), (SMALL, LARGE, false), (LARGE, SMALL, true), (LARGE, SMALL, false)]
+    {
+        let mut rig = Rig::new(me);
+        rig.up(1, first, peer);
+        rig.now += Duration::from_secs(6);
+        rig.open(2, true);
+        rig.ready(2, peer);
+        let why = "the two are linked already";
+        assert_eq!(rig.greeted(2, peer), format!("refuse 2: {why}. NOT REACHED {why}."));
+        assert_eq!(rig.links.to(peer), Some(1));
+    }
 }
 
 #[test]

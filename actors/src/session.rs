@@ -25,7 +25,7 @@ use crate::{
     router::Router,
     settings::Limits,
     sync,
-    turns::Turns,
+    turns::{Turn, Turns},
     world::Clock,
 };
 
@@ -189,10 +189,7 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
     let (store, user) = (&context.store, outbound.caller.user);
     let (id, result) = match job {
         Job::Sync(id, request) => {
-            let _turn = context.turns.take(outbound.caller.session).await;
-            if !outbound.wants(id) {
-                return;
-            }
+            let Some(_turn) = turn(id, outbound, context).await else { return };
             match sync::answer(store, user, request).await {
                 Ok((answer, covered)) => {
                     let frame = push::ok(id.unwrap_or(0), answer);
@@ -203,11 +200,7 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
             }
         }
         Job::Hist(id, hist) => {
-            let _turn = context.turns.take(outbound.caller.session).await;
-            // who was told that it took too long asks again, and reads that
-            if !outbound.wants(Some(id)) {
-                return;
-            }
+            let Some(_turn) = turn(Some(id), outbound, context).await else { return };
             let page = history::page(store, user, hist.c, hist.page).await;
             (Some(id), page.map(|page| push::ok(id, page)))
         }
@@ -222,6 +215,12 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
     let Some(id) = id else { return };
     let frame = result.unwrap_or_else(|error| refused(id, &error, me.key()));
     outbound.with(|line| line.answer(id, frame, context.clock.now()));
+}
+
+/// A turn to read pages for a request; `None` if it wants no answer any more: who was told that it took too long asks again.
+async fn turn<'t>(id: Option<u32>, outbound: &Outbound, context: &'t Context) -> Option<Turn<'t>> {
+    let turn = context.turns.take(outbound.caller.session).await;
+    outbound.wants(id).then_some(turn)
 }
 
 async fn watch(users: Vec<UserId>, outbound: &Outbound, context: &Context) -> Result<PresenceStates, Error> {

@@ -216,12 +216,10 @@ impl Audience {
         };
         let plan = self.plan.take().unwrap_or_else(|| by_node(self.member_devices()));
         if let Some(Requester { at, .. }) = requester
-            && self.told > Seq(0)
             && !plan.get(&at.node).is_some_and(|to| to.contains(&at.conn))
         {
             // its answer is the next event of its stream: what came before must have been announced
-            let head = ToConnections::Head { conversation: self.id, seq: self.told, to: vec![at.conn] };
-            out.push(Telling::Node(at.node, head));
+            self.send_head(event.by, at, out);
         }
         let mut asked = requester;
         for (node, to) in &plan {

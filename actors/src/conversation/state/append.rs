@@ -26,7 +26,7 @@ const FOLLOW_EVENTS_MAX: usize = 4 * BATCH_EVENTS_MAX;
 impl State {
     pub(super) fn advance_ready(&mut self, now: Now, out: &mut Vec<Action>) {
         self.ask_index(out);
-        // an append waits for the one before it, and for the member rows of a membership event
+        // an append waits for the one before it, and for the rows of what is no post
         if self.flight.is_some() || !self.held.is_empty() {
             return;
         }
@@ -65,7 +65,7 @@ impl State {
                     let Some(wish) = self.waiting.pop_front() else { break };
                     (seq, bytes) = (seq.next(), bytes + size);
                     post_no += u64::from(body.is_post());
-                    let ends = body.is_membership();
+                    let ends = !body.is_post();
                     batch.events.push(self.event(&wish.what, body, seq, post_no, at));
                     batch.wishes.push(wish);
                     if ends {
@@ -201,7 +201,8 @@ impl State {
         }
     }
 
-    /// Events are in the log: the roster moves on, and everybody is told, membership once its rows are written.
+    /// Events are in the log: the roster moves on, and everybody is told; of what is read from other rows than the log's, members
+    /// and settings, once those are written.
     pub(super) fn stored(&mut self, events: impl IntoIterator<Item = Stored>, now: Now, out: &mut Vec<Action>) {
         for stored in events {
             let event = &stored.event;
@@ -211,7 +212,7 @@ impl State {
             if event.seq > self.head.settled {
                 self.unsettled.push_back(event.clone());
             }
-            if event.body.is_membership() && event.seq > self.head.settled {
+            if !event.body.is_post() && event.seq > self.head.settled {
                 self.held.push_back(stored);
             } else {
                 self.tell(stored, now, out);

@@ -363,6 +363,16 @@ async fn g9_member_rows_are_written_before_a_membership_event_is_told() {
 }
 
 #[tokio::test]
+async fn who_reads_a_title_after_its_change_was_answered_reads_that_one() {
+    let mut desk = Desk::group().await;
+    desk.fail(Operation::Follow, Fault::Refuse);
+    desk.wish(1, "t", Change::Title("New".into())).await;
+    assert_eq!(desk.take(), [""; 0], "answered before its row");
+    desk.wait(250).await;
+    assert_eq!(desk.take(), ["event 2 to 1,2,3 for 1"]);
+}
+
+#[tokio::test]
 async fn a_backlog_of_rows_is_written_in_runs_before_anything_is_appended() {
     let mut desk = Desk::group().await;
     for batch in 0..5 {

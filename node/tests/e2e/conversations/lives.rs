@@ -90,6 +90,7 @@ async fn every_change_of_a_group_is_an_event_that_all_are_told() {
         event
     };
     ann.patch(&format!("conversations/{c}"), json!({"title": "  New  "})).await.is(200);
+    assert_eq!(ann.get(&format!("conversations/{c}")).await.is(200)["title"], "New", "at once");
     assert_eq!(told(&mut b, 2, "settings", &ann).await["title"], "New");
     ann.patch(&format!("conversations/{c}"), json!({"title": "New"})).await.is(200); // no change, no event
     ann.post(&format!("conversations/{c}/members"), json!({"users": [eve.id, bob.id, dan.id, eve.id]})).await.is(204);

@@ -2,7 +2,7 @@
 //! peers are handed in.
 
 pub mod driver;
-mod jitter;
+pub(crate) mod jitter;
 pub mod link;
 pub mod membership;
 pub(crate) mod notes;

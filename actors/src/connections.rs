@@ -89,7 +89,8 @@ impl Table {
 }
 
 impl Connections {
-    /// Adds a socket. An older one of the same session and device is closed: a ghost never blocks its successor.
+    /// Adds a socket. An older one of the same session and device is closed: a ghost never blocks its successor. One that
+    /// was told to go is no ghost: its client opens this one before it leaves that.
     pub(crate) fn add_socket(&self, make: impl FnOnce(ConnId) -> Outbound) -> Arc<Outbound> {
         let mut table = self.write();
         let mut made = None;
@@ -104,7 +105,7 @@ impl Connections {
         siblings.push(conn);
         let siblings = siblings.clone();
         for older in siblings.iter().filter(|id| **id != conn).filter_map(|id| table.socket(*id)) {
-            if older.device == outbound.device {
+            if older.device == outbound.device && !older.with(|line| line.is_announced()) {
                 older.close(Bye::of(CloseCode::Replaced));
             }
         }

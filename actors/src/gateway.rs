@@ -13,7 +13,7 @@ use std::{
 use protocol::{
     Code, ConnId, Error,
     close::CloseCode,
-    limits::{BAD_FRAMES_MAX, BAD_FRAMES_WINDOW_MS, REQUEST_DEADLINE_MS, STORE_DEADLINE_MS},
+    limits::{BAD_FRAMES_MAX, BAD_FRAMES_WINDOW_MS, REQUEST_DEADLINE_MS},
     push::{self, Bye, Welcome},
     request::{self, Bad, Incoming, Verb},
 };
@@ -35,15 +35,12 @@ use crate::{
 /// Refusals of one socket for too many requests in flight, after which it is closed.
 const IGNORED_REFUSALS_MAX: u32 = 256;
 
-/// How long a drain waits for requests in flight to be answered: a store's deadline and a little.
-const ANSWERS_PATIENCE: Duration = Duration::from_millis(STORE_DEADLINE_MS + 500);
-
 /// Opens connections for sockets.
 pub struct Gateway {
     context: Arc<Context>,
     sessions: Arc<Entities<State>>,
     node: String,
-    draining: AtomicBool,
+    doors_closed: AtomicBool,
 }
 
 /// One socket's side of its session. Dropping it is the farewell.
@@ -70,7 +67,7 @@ fn bye(code: CloseCode, reason: impl Into<String>) -> Bye {
 
 impl Gateway {
     pub(crate) fn new(context: Arc<Context>, sessions: Arc<Entities<State>>, node: String) -> Gateway {
-        Gateway { context, sessions, node, draining: AtomicBool::new(false) }
+        Gateway { context, sessions, node, doors_closed: AtomicBool::new(false) }
     }
 
     /// Handles the first WebSocket message, which must begin with `hello`; later frames of the same message are handled
@@ -89,7 +86,7 @@ impl Gateway {
     }
 
     async fn open(&self, message: &str, upgrade: Option<Caller>) -> Result<Connection, Bye> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.doors_closed.load(Ordering::Acquire) {
             return Err(Bye { after_ms: Some(1000), ..Bye::of(CloseCode::Drain) });
         }
         let mut frames = request::split(message);
@@ -151,33 +148,9 @@ impl Gateway {
         Ok(connection)
     }
 
-    /// Takes no more sockets, and tells those that are there to go, and why, at `rate` per second.
-    pub(crate) async fn drain(&self, why: CloseCode, notice: Duration, rate: u32, random: &dyn crate::Random) {
-        self.draining.store(true, Ordering::Release);
-        let pause = Duration::from_secs(1) / rate.max(1);
-        for outbound in self.context.connections.sockets() {
-            let mut dice = [0; 8];
-            random.fill(&mut dice);
-            let notice_ms = u64::try_from(notice.as_millis()).unwrap_or(u64::MAX);
-            let after_ms = u64::from_le_bytes(dice) % notice_ms.saturating_add(1);
-            // what is in flight is answered first, so that a drain leaves no outcome open
-            let bye = Bye { after_ms: Some(after_ms), ..Bye::of(why) };
-            outbound.with(|line| line.part(bye));
-            tokio::time::sleep(pause).await;
-        }
-        let patience = self.context.clock.now() + ANSWERS_PATIENCE;
-        while self.context.clock.now() < patience && self.context.connections.sockets().iter().any(|o| !o.is_closing())
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for outbound in self.context.connections.sockets() {
-            outbound.close(Bye::of(why));
-        }
-    }
-
-    /// True once no more sockets are taken.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// From now on no socket is taken, or any is again. Those that are there stay.
+    pub(crate) fn close_doors(&self, closed: bool) {
+        self.doors_closed.store(closed, Ordering::Release);
     }
 }
 

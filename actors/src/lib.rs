@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod cluster;
 pub mod conversations;
+pub mod drain;
 pub mod gateway;
 pub mod settings;
 pub mod world;
@@ -30,14 +31,11 @@ mod tests;
 mod timers;
 mod turns;
 
-use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
 use protocol::{close::CloseCode, push::Bye};
 use ractor::Actor;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 pub use accounts::{Accounts, Caller};
 pub use conversations::Conversations;
@@ -57,9 +55,6 @@ use crate::{
     turns::Turns,
 };
 
-/// How long who goes waits for the view to say so.
-const VIEW_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Everything a node decides with, started together.
 pub struct Starling {
     /// Who one is.
@@ -73,6 +68,7 @@ pub struct Starling {
     world: World,
     connections: Arc<Connections>,
     kinds: Kinds,
+    draining: watch::Sender<drain::Progress>,
 }
 
 /// A plain copy of the node's numbers, for readiness, `status` and tests.
@@ -179,6 +175,7 @@ impl Starling {
             world,
             connections,
             kinds,
+            draining: watch::Sender::default(),
         })
     }
 
@@ -201,11 +198,12 @@ impl Starling {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut unready = Vec::new();
-        if self.gateway.is_draining() {
+        let draining = self.draining.borrow().phase != drain::Phase::Serving;
+        if draining {
             unready.push("draining".to_owned());
         }
         let placed = self.membership.get().map(|membership| membership.snapshot().unready).unwrap_or_default();
-        unready.extend(placed.into_iter().filter(|reason| reason != "draining" || !self.gateway.is_draining()));
+        unready.extend(placed.into_iter().filter(|reason| reason != "draining" || !draining));
         let storms = [
             (conversation::state::State::KIND, self.kinds.conversations.storming()),
             (presence::State::KIND, self.kinds.presence.storming()),
@@ -219,39 +217,6 @@ impl Starling {
             conversations: self.kinds.conversations.len(),
             presence_channels: self.kinds.presence.len(),
             unready,
-        }
-    }
-
-    /// Has nothing placed here any more, stops taking sockets, tells those that are there `bye` at `rate` per second, each
-    /// with a random `after_ms` up to `notice`, lets appends in flight finish, and is no member any more. Returns when all
-    /// are gone or `deadline` has passed.
-    pub async fn drain(&self, notice: Duration, rate: u32, deadline: Duration) {
-        let done = async {
-            if let Some(membership) = self.membership.get() {
-                membership.drain(true);
-                // the others own what they are sent from then on; where the store is away that is not to be had
-                let _ = tokio::time::timeout(VIEW_PATIENCE, membership.unplaced()).await;
-            }
-            self.part(CloseCode::Drain, notice, rate).await;
-            if let Some(membership) = self.membership.get() {
-                membership.leave();
-                let _ = tokio::time::timeout(VIEW_PATIENCE, membership.ended()).await;
-            }
-        };
-        if tokio::time::timeout(deadline, done).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "the drain's deadline passed; closing what is left");
-        }
-    }
-
-    /// Sends the sockets of a node that is no member any more elsewhere, as [`Starling::drain`] does.
-    pub async fn move_away(&self, notice: Duration, rate: u32, deadline: Duration) {
-        let _ = tokio::time::timeout(deadline, self.part(CloseCode::Moved, notice, rate)).await;
-    }
-
-    async fn part(&self, why: CloseCode, notice: Duration, rate: u32) {
-        self.gateway.drain(why, notice, rate, self.world.random.as_ref()).await;
-        while self.connections.len() > 0 || self.kinds.conversations.is_busy() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

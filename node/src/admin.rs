@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::Clock;
+use actors::{
+    Clock,
+    drain::{Phase, Progress},
+};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
@@ -57,6 +60,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/admin/status", get(status))
         .route("/admin/nodes", get(nodes))
         .route("/admin/drain", post(drain))
+        .route("/admin/undrain", post(undrain))
         .route("/admin/keys", get(keys))
         .route("/admin/keys/rotate", post(rotate))
         .route("/admin/users", post(add_user))
@@ -107,10 +111,34 @@ pub(crate) struct Status {
     pub(crate) unready: Vec<String>,
     /// What does not work though the node is ready.
     pub(crate) degraded: Vec<String>,
+    /// How far it has emptied itself, if it is to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drain: Option<Drain>,
     pub(crate) connections: usize,
     pub(crate) sessions: usize,
     pub(crate) conversations: usize,
     pub(crate) presence_channels: usize,
+}
+
+/// See [`Status::drain`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Drain {
+    /// `unplacing`, `telling`, `settling`; `leaving`: there is no way back.
+    pub(crate) state: String,
+    /// Sockets that were told to go.
+    pub(crate) told: usize,
+    /// Sockets that are still there.
+    pub(crate) left: usize,
+    pub(crate) elapsed_ms: u64,
+}
+
+impl Drain {
+    fn of(progress: Progress) -> Option<Drain> {
+        let Progress { phase, told, left, elapsed } = progress;
+        let state = serde_json::to_value(phase).ok()?.as_str()?.to_owned();
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        (phase != Phase::Serving).then_some(Drain { state, told, left, elapsed_ms })
+    }
 }
 
 impl Admin {
@@ -119,6 +147,7 @@ impl Admin {
             Stage::Waiting(reason) => Err(reason.clone()),
             Stage::Serving(app) => Ok(app.clone()),
         };
+        let drain = app.as_ref().ok().and_then(|app| Drain::of(*app.starling.draining().borrow()));
         let (mut snapshot, degraded) = match app {
             Ok(app) => stores(&app).await,
             Err(reason) => (actors::Snapshot { unready: vec![reason], ..actors::Snapshot::default() }, Vec::new()),
@@ -133,6 +162,7 @@ impl Admin {
             ready: snapshot.unready.is_empty(),
             unready: snapshot.unready,
             degraded,
+            drain,
             connections: snapshot.connections,
             sessions: snapshot.sessions,
             conversations: snapshot.conversations,
@@ -178,7 +208,11 @@ async fn sign_of_life(store: &'static str, health: &dyn Health) -> Option<String
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let now = admin.now().await;
     let status = if now.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": now.ready, "reasons": now.unready, "degraded": now.degraded })))
+    let mut answer = json!({ "ready": now.ready, "reasons": now.unready, "degraded": now.degraded });
+    if let Some(drain) = now.drain {
+        answer["drain"] = json!(drain);
+    }
+    (status, Json(answer))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
@@ -195,10 +229,25 @@ async fn nodes(State(admin): State<Admin>) -> Json<nodes::Nodes> {
     Json(admin.nodes().await)
 }
 
-/// As SIGTERM: answers at once, the process ends when all clients are gone.
+/// Answers at once; the process ends when all clients are gone, unless it is taken back before.
 async fn drain(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     admin.shutdown.drain();
     (StatusCode::ACCEPTED, Json(json!({ "draining": true })))
+}
+
+/// Answers once the node serves again, or why it will not.
+async fn undrain(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
+    let conflict = |why: &str| Refusal(Error::new(Code::Conflict, why));
+    let mut draining = admin.app()?.starling.draining();
+    if !admin.shutdown.take_back() {
+        return Err(conflict("a signal has asked it to end, and whoever sent that waits for the end; start it again"));
+    }
+    let settled = draining.wait_for(|progress| matches!(progress.phase, Phase::Serving | Phase::Leaving)).await;
+    if settled.is_ok_and(|progress| progress.phase == Phase::Serving) {
+        return Ok(Json(json!({ "draining": false })));
+    }
+    admin.shutdown.drain();
+    Err(conflict("its clients have gone and it is leaving; start it again"))
 }
 
 async fn keys(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {

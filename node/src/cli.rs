@@ -107,6 +107,8 @@ pub(crate) enum Node {
     Ls(Look),
     /// Have the running node tell all clients to go, finish what is under way, and end the process
     Drain,
+    /// Take that back, as long as clients are there: it takes clients and conversations again
+    Undrain,
 }
 
 #[derive(Subcommand)]

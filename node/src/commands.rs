@@ -46,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             Command::Keys(keys) => operate::keys(&loaded.config, keys),
             Command::User(user) => operate::user(&loaded.config, user),
             Command::Node(cli::Node::Drain) => operate::drain(&loaded.config),
+            Command::Node(cli::Node::Undrain) => operate::undrain(&loaded.config),
         }),
     };
     match done {

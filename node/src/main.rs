@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod descriptors;
 mod http;
+mod life;
 mod logs;
 mod metrics;
 mod net;

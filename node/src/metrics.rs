@@ -47,12 +47,6 @@ pub(crate) fn render(handle: &PrometheusHandle) -> String {
     handle.render()
 }
 
-/// A figure about one peer, read out of what `render` says: who keeps it has no other way to tell.
-pub(crate) fn of_peer(rendered: &str, name: &str, peer: &str) -> Option<f64> {
-    let line = format!("{name}{{peer=\"{peer}\"}} ");
-    rendered.lines().find_map(|said| said.strip_prefix(&line)?.parse().ok())
-}
-
 #[allow(clippy::cast_precision_loss)]
 fn gauge(name: &'static str, value: usize) {
     metrics::gauge!(name).set(value as f64);
@@ -103,5 +97,6 @@ fn describe() {
     metrics::describe_gauge!("starling_peer_rtt_seconds", "to a peer and back, NaN while that is not known");
     metrics::describe_gauge!("starling_peer_queue_bytes", "what waits to be sent to a peer");
     metrics::describe_counter!("starling_peer_dropped_total", "mail to peers for which there was no room, by class");
-    metrics::describe_gauge!("starling_drain_state", "0 serving, 1 draining");
+    metrics::describe_gauge!("starling_drain_state", "0 serving, 1 draining, 2 drained and leaving");
+    metrics::describe_gauge!("starling_drain_told", "sockets that were told to go in this drain");
 }

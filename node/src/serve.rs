@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Sources},
     descriptors,
     http::edge::Edge,
-    logs, metrics,
+    life, logs, metrics,
     net::{self, Door, admission::Admission, tls::Tls},
     peers::{self, Peers},
     report::{Failure, complain, say},
@@ -144,7 +144,7 @@ async fn node(config: Config, sources: Sources) -> Result<Ended, Failure> {
         Ok(App::new(Starling::start(world.clone(), settings.clone()).await?, world, &config))
     };
     let places = stores::settings(&config);
-    let mut moves = None;
+    let (mut moves, mut left) = (None, None);
     let app = tokio::select! {
         biased;
         () = shutdown.asked() => None,
@@ -152,32 +152,27 @@ async fn node(config: Config, sources: Sources) -> Result<Ended, Failure> {
     };
     if let Some(app) = app {
         app.starling.join(Parts { me, link: links, events, dialer: peers, clock: clock.clone() });
-        tokio::select! {
-            () = placed(&app, &stage) => {}
-            () = shutdown.asked() => {}
-        }
-        drop(routes.send_replace(routes::router(app.clone(), edge)));
-        stage.send_replace(Stage::Serving(app.clone()));
-        let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
-        say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
-        tracing::info!(node, start_ms = started.elapsed().as_micros() as f64 / 1e3, "ready");
-        if std::io::stderr().is_terminal() {
-            welcome(&format!("{scheme}://{client_at}"));
-        }
-
-        tokio::select! {
-            () = shutdown.asked() => drain(&app, &config).await,
-            end = ended(&app) => {
-                stage.send_replace(Stage::Waiting("taken out of the cluster".to_owned()));
-                moves = Some(end);
-                move_away(&app, &config).await;
+        let open = || {
+            drop(routes.send_replace(routes::router(app.clone(), edge)));
+            stage.send_replace(Stage::Serving(app.clone()));
+            let [client_at, admin_at, peer_at] = [client_at, admin_at, peer_at].map(|at| at.unwrap_or_default());
+            say(&format!("ready client={scheme}://{client_at} admin=http://{admin_at} peer={peer_at}"));
+            tracing::info!(node, start_ms = started.elapsed().as_micros() as f64 / 1e3, "ready");
+            if std::io::stderr().is_terminal() {
+                welcome(&format!("{scheme}://{client_at}"));
             }
-        }
+        };
+        moves = life::serve(&app, &config, &shutdown, &stage, open).await;
+        left = Some(app);
     }
     closing.send_replace(true);
     let closed = Instant::now();
     while admission.open() > 0 && closed.elapsed() < CLOSING_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // what was still being answered may have needed the others
+    if let Some(app) = left {
+        app.starling.leave().await;
     }
     if let Err(error) = clock.save() {
         tracing::warn!(%error, "cannot write the clock's mark");
@@ -192,47 +187,6 @@ async fn node(config: Config, sources: Sources) -> Result<Ended, Failure> {
             Ok(Ended::Done)
         }
     }
-}
-
-/// Waits until something is placed on this node; a node that shares its store with nobody has everything. Meanwhile the
-/// stage says why not yet.
-async fn placed(app: &App, stage: &watch::Sender<Stage>) {
-    let Some(membership) = app.starling.membership() else { return };
-    let mut every = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! {
-            () = membership.placed() => return,
-            _ = every.tick() => {
-                let reasons = membership.snapshot().unready.join("; ");
-                stage.send_replace(Stage::Waiting(reasons));
-            }
-        }
-    }
-}
-
-/// Waits until the others, or the store, say that this run is no member any more.
-async fn ended(app: &App) -> End {
-    match app.starling.membership() {
-        Some(membership) => membership.ended().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sends all clients to other nodes.
-async fn move_away(app: &App, config: &Config) {
-    tracing::warn!("taken out of the cluster; clients are sent elsewhere, then this node begins again as another run");
-    let notice = Duration::from_millis(config.drain_notice_ms);
-    let deadline = Duration::from_millis(config.drain_deadline_ms);
-    app.starling.move_away(notice, config.drain_rate, deadline).await;
-}
-
-/// Tells all clients to go and finishes what is under way.
-async fn drain(app: &App, config: &Config) {
-    tracing::info!("draining");
-    ::metrics::gauge!("starling_drain_state").set(1.0);
-    let notice = Duration::from_millis(config.drain_notice_ms);
-    let deadline = Duration::from_millis(config.drain_deadline_ms);
-    app.starling.drain(notice, config.drain_rate, deadline).await;
 }
 
 /// What `actors` depends on, from the configuration and the data directory.

@@ -1,4 +1,5 @@
-//! How the process ends: a signal or the operator asks for the drain once; asking again ends it at once.
+//! How the process ends: the operator or a signal asks for the drain. The operator may take it back; a signal stands, and
+//! another one ends the process at once.
 
 use std::sync::Arc;
 
@@ -7,28 +8,68 @@ use tokio::{
     sync::watch,
 };
 
+/// What the process is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Serve,
+    /// The operator's.
+    Drain,
+    /// A signal's: whoever sent it waits for the end.
+    End,
+}
+
 /// The wish to end, seen by everybody.
 #[derive(Clone)]
-pub(crate) struct Shutdown(Arc<watch::Sender<bool>>);
+pub(crate) struct Shutdown(Arc<watch::Sender<Wish>>);
 
 impl Shutdown {
     pub(crate) fn new() -> Shutdown {
-        Shutdown(Arc::new(watch::Sender::new(false)))
+        Shutdown(Arc::new(watch::Sender::new(Wish::Serve)))
     }
 
-    /// Asks for the drain.
+    /// The operator wants the drain. A signal's wish is stronger.
     pub(crate) fn drain(&self) {
-        self.0.send_replace(true);
+        self.0.send_if_modified(|wish| {
+            let wanted = *wish == Wish::Serve;
+            if wanted {
+                *wish = Wish::Drain;
+            }
+            wanted
+        });
+    }
+
+    /// The operator takes it back. False: a signal has asked as well.
+    pub(crate) fn take_back(&self) -> bool {
+        let mut stands = false;
+        self.0.send_if_modified(|wish| {
+            stands = *wish == Wish::End;
+            !stands && std::mem::replace(wish, Wish::Serve) != Wish::Serve
+        });
+        !stands
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() != Wish::Serve
     }
 
     /// Returns when the drain was asked for.
     pub(crate) async fn asked(&self) {
+        self.until(|wish| wish != Wish::Serve).await;
+    }
+
+    /// Returns when it was taken back.
+    pub(crate) async fn taken_back(&self) {
+        self.until(|wish| wish == Wish::Serve).await;
+    }
+
+    /// A signal came. True: not the first.
+    fn signal(&self) -> bool {
+        self.0.send_replace(Wish::End) == Wish::End
+    }
+
+    async fn until(&self, wanted: impl Fn(Wish) -> bool) {
         // Fails only without a sender, and this is one.
-        let _ = self.0.subscribe().wait_for(|draining| *draining).await;
+        let _ = self.0.subscribe().wait_for(|wish| wanted(*wish)).await;
     }
 }
 
@@ -47,11 +88,10 @@ pub(crate) fn listen(shutdown: Shutdown, reload: impl Fn() + Send + 'static) -> 
                     continue;
                 }
             }
-            if shutdown.is_draining() {
+            if shutdown.signal() {
                 tracing::warn!("asked to end twice: ending at once");
                 std::process::exit(1);
             }
-            shutdown.drain();
         }
     });
     Ok(())

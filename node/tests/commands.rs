@@ -59,7 +59,9 @@ fn config_print_shows_origins_and_config_check_says_nothing_when_all_is_well() {
 
 #[test]
 fn who_asks_a_node_that_is_not_there_hears_so_with_exit_code_3() {
-    for command in [&["status"][..], &["keys", "ls"], &["node", "drain"], &["user", "show", "ada"]] {
+    for command in
+        [&["status"][..], &["keys", "ls"], &["node", "drain"], &["node", "undrain"], &["user", "show", "ada"]]
+    {
         let (code, _, err) = starling(&[command, &["--admin", "127.0.0.1:1"]].concat());
         assert_eq!(code, 3, "{command:?}: {err}");
         assert!(err.contains("no node answers at listen.admin 127.0.0.1:1"), "{err}");

@@ -94,6 +94,7 @@ fn status_is_for_people_and_programs_and_drain_ends_the_process() {
     let (_, out, _) = ask(&node, &["node", "ls"], "");
     let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!((rows.len(), rows[0][0], &rows[1][..2]), (2, "NODE", &["tern-1*", "up"][..]), "{out}");
+    assert_eq!(ask(&node, &["node", "undrain"], "").0, 0, "it does not drain, and stays");
     assert_eq!(ask(&node, &["node", "drain"], "").0, 0);
     assert_eq!(node.wait(PATIENCE).unwrap().code(), Some(0));
 }

@@ -245,3 +245,39 @@ fn a_second_signal_ends_it_at_once() {
     node.signal("INT").unwrap();
     assert_eq!(node.wait(PATIENCE).unwrap().code(), Some(1));
 }
+
+#[tokio::test]
+async fn a_drain_is_seen_and_can_be_taken_back_but_a_signals_cannot() {
+    let (mut node, _dir) = node(&[("drain.rate", "1"), ("drain.deadline_ms", "600000")]);
+    let mut sockets = Vec::new();
+    for n in 0..8 {
+        sockets.push(signed_in(&node, &format!("user{n}")).await);
+    }
+    let admin = node.admin_address().to_owned();
+    assert_eq!(post(&admin, "/admin/drain", "").status, 202);
+    closed_with(&mut sockets[0], 4001).await;
+    let ready = get(&admin, "/ready");
+    let (reasons, drain) = (&ready.json()["reasons"], &ready.json()["drain"]);
+    assert_eq!((ready.status, reasons[0].as_str(), drain["state"].as_str()), (503, Some("draining"), Some("telling")));
+    assert!(drain["told"].as_u64() >= Some(1) && drain["left"].as_u64() >= Some(1), "{drain}");
+    assert!(get(&admin, "/metrics").body.contains("starling_drain_state 1"));
+    let mut late = open(&node, Upgrade::default()).await;
+    late.send_text(r#"{"t":"hello","id":1,"d":{"token":"any"}}"#).await.unwrap();
+    closed_with(&mut late, 4001).await;
+
+    assert_eq!(post(&admin, "/admin/undrain", "").status, 200);
+    let ready = get(&admin, "/ready");
+    assert_eq!((ready.status, &ready.json()["drain"]), (200, &serde_json::Value::Null), "{}", ready.body);
+    signed_in(&node, "late").await;
+    let last = &mut sockets[7];
+    last.send_text(r#"{"t":"sync","id":2,"d":{}}"#).await.unwrap();
+    assert!(last.next_frame(PATIENCE).await.unwrap().is("ok"), "nobody has told it to go");
+
+    node.signal("TERM").unwrap();
+    eventually("unready", || get(&admin, "/ready").status == 503);
+    let refused = post(&admin, "/admin/undrain", "");
+    assert_eq!(refused.status, 409);
+    assert!(refused.body.contains("signal"), "{}", refused.body);
+    node.signal("TERM").unwrap();
+    assert_eq!(node.wait(PATIENCE).unwrap().code(), Some(1));
+}

@@ -69,6 +69,7 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Membership {
     happens: mpsc::UnboundedSender<Happens>,
+    peers: Peers,
     snapshot: watch::Receiver<Snapshot>,
     end: watch::Receiver<Option<End>>,
 }
@@ -101,18 +102,23 @@ impl Membership {
             state,
             wake_at: now,
             compare_at: now + COMPARE,
-            peers,
+            peers: peers.clone(),
             snapshot,
             end,
         };
         tokio::spawn(driver.run(parts.events, happening));
-        Membership { happens, snapshot: snapshots, end: ended }
+        Membership { happens, peers, snapshot: snapshots, end: ended }
     }
 
     /// The numbers now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
+        let mut snapshot = self.snapshot.borrow().clone();
+        let known = self.peers.lock();
+        for peer in &mut snapshot.peers {
+            peer.queue_bytes = known.get(&peer.incarnation).map(|known| known.peer.queue_bytes());
+        }
+        snapshot
     }
 
     /// Waits until something is placed here.
@@ -120,12 +126,6 @@ impl Membership {
         let mut snapshot = self.snapshot.clone();
         // who ends it is no member any more: see `ended`
         let _ = snapshot.wait_for(|snapshot| snapshot.state == Some(MemberState::Up)).await;
-    }
-
-    /// Waits until nothing is placed here by the view.
-    pub(crate) async fn unplaced(&self) {
-        let mut snapshot = self.snapshot.clone();
-        let _ = snapshot.wait_for(|snapshot| snapshot.state != Some(MemberState::Up)).await;
     }
 
     /// Nothing is to be placed here, or after all something is.

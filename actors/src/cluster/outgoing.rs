@@ -86,6 +86,11 @@ impl Outgoing {
         self.queue.is_telling(c)
     }
 
+    /// What waits, for room or for a link.
+    pub(super) fn queue_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// A fresh link: what waits as heads goes first.
     pub(super) fn up(&mut self, version: u16, out: &mut Vec<Action>) -> Result<(), String> {
         self.link = Some(Link { version, number: 0, unacked: VecDeque::new(), unacked_bytes: 0 });

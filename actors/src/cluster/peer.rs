@@ -77,6 +77,12 @@ impl Peer {
         self.outgoing.is_telling(c)
     }
 
+    /// What waits to be sent to it.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.outgoing.queue_bytes()
+    }
+
     /// Decides.
     pub fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut out = Vec::new();

@@ -109,6 +109,8 @@ pub(crate) struct Line {
     pending: HashMap<u32, Pending>,
     n_kept: u64,
     open: HashSet<ConversationId>,
+    /// The client was told to go; until it does, everything goes on.
+    announced: bool,
     /// Said once nothing is in flight any more.
     parting: Option<Bye>,
     closing: Option<Bye>,
@@ -140,6 +142,7 @@ impl Line {
             pending: HashMap::new(),
             n_kept: 0,
             open: HashSet::new(),
+            announced: false,
             parting: None,
             closing: None,
         }
@@ -354,6 +357,17 @@ impl Line {
                 }
             }
         }
+    }
+
+    /// Says `bye` now and closes later: until its client has opened another, the socket works on.
+    pub(crate) fn announce(&mut self, bye: &Bye) {
+        self.announced = true;
+        self.push(push::push("bye", bye));
+    }
+
+    /// True once its client was told to go.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced
     }
 
     /// Says `bye` once everything in flight is answered: for a socket that has time to go.

@@ -8,10 +8,7 @@ use protocol::cluster::MemberState;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Status};
-use crate::{
-    app::{App, Stage},
-    metrics,
-};
+use crate::app::{App, Stage};
 
 /// What `node ls` shows.
 #[derive(Default, Serialize, Deserialize)]
@@ -44,7 +41,7 @@ pub(crate) struct Row {
     pub(crate) conversations: Option<usize>,
     /// What waits here to be sent to it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) queue_bytes: Option<u64>,
+    pub(crate) queue_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) round_trip_ms: Option<f64>,
     /// For how long it was not heard, or did not hear the one that answers.
@@ -71,9 +68,8 @@ impl Admin {
             return Nodes { view: 0, nodes: vec![here(own, name(state))] };
         };
         let known = membership.snapshot();
-        let figures = self.metrics.render();
         let mut nodes = vec![here(own, known.state.map_or_else(|| "starting".to_owned(), name))];
-        nodes.extend(known.peers.into_iter().map(|peer| there(peer, &figures)));
+        nodes.extend(known.peers.into_iter().map(there));
         Nodes { view: known.version, nodes }
     }
 }
@@ -94,9 +90,8 @@ fn here(own: Status, state: String) -> Row {
     }
 }
 
-fn there(peer: PeerSnapshot, figures: &str) -> Row {
+fn there(peer: PeerSnapshot) -> Row {
     let is_live = peer.state != MemberState::Gone;
-    let queue = || metrics::of_peer(figures, "starling_peer_queue_bytes", peer.node.as_str());
     Row {
         here: false,
         state: name(peer.state),
@@ -104,7 +99,7 @@ fn there(peer: PeerSnapshot, figures: &str) -> Row {
         uptime_s: peer.uptime.map(|uptime| uptime.as_secs()),
         connections: None,
         conversations: None,
-        queue_bytes: is_live.then(queue).flatten().map(|bytes| bytes as u64),
+        queue_bytes: peer.queue_bytes.filter(|_| is_live),
         round_trip_ms: peer.round_trip.map(|way| way.as_secs_f64() * 1e3),
         silent_ms: is_live.then(|| millis(peer.silent)),
         version: peer.release,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{ask, ask_at};
 use crate::{
     admin::{
-        Status,
+        Drain, Status,
         nodes::{Nodes, Row},
     },
     cli::{Look, Output},
@@ -89,6 +89,10 @@ fn read<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, Failure> {
 fn own(now: Status) -> String {
     let state = if now.ready { "ready".to_owned() } else { format!("not ready: {}", now.unready.join(", ")) };
     let mut lines = vec![format!("node {}  version {}  up {} s  {state}", now.node, now.version, now.uptime_s)];
+    lines.extend(now.drain.map(|drain| {
+        let Drain { state, told, left, elapsed_ms } = drain;
+        format!("drain: {state}  told {told}  still here {left}  since {} s", elapsed_ms / 1000)
+    }));
     lines.extend(now.degraded.into_iter().map(|reason| format!("degraded: {reason}")));
     lines.push(format!(
         "connections {}  sessions {}  conversations {}  presence channels {}",

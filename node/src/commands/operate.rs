@@ -64,7 +64,13 @@ pub(super) fn user(config: &Config, user: User) -> Done {
 
 pub(super) fn drain(config: &Config) -> Done {
     ask(config, Method::POST, "/admin/drain", None)?;
-    say("draining; the process ends when all clients are gone");
+    say("draining; the process ends when all clients are gone; until then `starling node undrain` takes it back");
+    Ok(())
+}
+
+pub(super) fn undrain(config: &Config) -> Done {
+    ask(config, Method::POST, "/admin/undrain", None)?;
+    say("not draining; it takes clients");
     Ok(())
 }
 

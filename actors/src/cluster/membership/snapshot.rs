@@ -37,6 +37,8 @@ pub struct PeerSnapshot {
     pub silent: Duration,
     /// From here to there and back.
     pub round_trip: Option<Duration>,
+    /// What waits here to be sent to it; `None`: it was never met. Filled in by who keeps the queues.
+    pub queue_bytes: Option<usize>,
     /// What it runs; `None`: it does not say, or was never met.
     pub release: Option<String>,
     /// How long this run of it has been one of many; `None`: no link stands.
@@ -59,6 +61,7 @@ impl State {
                 two_way: peer.is_some_and(|peer| peer.two_way(now)),
                 silent: peer.map_or(Duration::ZERO, |peer| peer.silent(now)),
                 round_trip: peer.and_then(|peer| peer.round_trip),
+                queue_bytes: None,
                 release: peer.and_then(|peer| peer.release.clone()),
                 uptime: peer.and_then(|peer| peer.uptime(now)),
             }

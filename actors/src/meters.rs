@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use metrics::{Counter, Gauge, Histogram};
-use protocol::request::Verb;
+use protocol::{peer::Mail, request::Verb};
 
 /// See the module.
 pub(crate) struct Meters {
@@ -16,6 +16,10 @@ pub(crate) struct Meters {
     pub(crate) delivery_seconds: Histogram,
     /// Logs this node may append to.
     pub(crate) conversations_owned: Gauge,
+    /// To peers, acknowledgements and beats included.
+    peer_frames: Counter,
+    peer_frame_bytes: Counter,
+    peer_parcels: Vec<(&'static str, Counter)>,
 }
 
 pub(crate) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
@@ -30,12 +34,32 @@ pub(crate) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
     send_commit_seconds: metrics::histogram!("starling_send_commit_seconds"),
     delivery_seconds: metrics::histogram!("starling_delivery_seconds", "hop" => "local"),
     conversations_owned: metrics::gauge!("starling_conversations_owned"),
+    peer_frames: metrics::counter!("starling_peer_frames_total"),
+    peer_frame_bytes: metrics::counter!("starling_peer_frame_bytes_total"),
+    peer_parcels: mail::NAMES
+        .iter()
+        .map(|mail| (*mail, metrics::counter!("starling_peer_parcels_total", "type" => *mail)))
+        .collect(),
 });
 
 impl Meters {
     /// Counts a frame of a client.
     pub(crate) fn frame_in(&self, verb: &'static str) {
         if let Some((_, counter)) = self.frames_in.iter().find(|(name, _)| *name == verb) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a frame to a peer.
+    pub(crate) fn peer_frame(&self, bytes: usize) {
+        self.peer_frames.increment(1);
+        self.peer_frame_bytes.increment(bytes as u64);
+    }
+
+    /// Counts a parcel that such a frame carries.
+    pub(crate) fn peer_parcel(&self, mail: &Mail) {
+        let name = mail::name(mail);
+        if let Some((_, counter)) = self.peer_parcels.iter().find(|(other, _)| *other == name) {
             counter.increment(1);
         }
     }
@@ -70,5 +94,29 @@ impl Clone for Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         METERS.conversations_owned.decrement(1.0);
+    }
+}
+
+/// What mail to peers is called where it is counted.
+mod mail {
+    use protocol::peer::{Mail, ToConnections, ToConversation, ToPresence};
+
+    pub(super) const NAMES: [&str; 8] = ["answer", "digest", "event", "head", "register", "request", "watch", "other"];
+
+    pub(super) fn name(mail: &Mail) -> &'static str {
+        match mail {
+            Mail::Connections(ToConnections::Event(_)) => "event",
+            Mail::Connections(ToConnections::Head { .. }) => "head",
+            Mail::Connections(ToConnections::Answer(..)) => "answer",
+            Mail::Conversation(_, ToConversation::Submit(_) | ToConversation::Mark(_)) => "request",
+            Mail::Presence(_, ToPresence::Register(..) | ToPresence::Unregister(..))
+            | Mail::Connections(ToConnections::Registered(_)) => "register",
+            Mail::Conversation(_, ToConversation::Typing { .. }) => "other",
+            Mail::Conversation(..) | Mail::Presence(_, ToPresence::WatchMembers { .. } | ToPresence::Unwatch(..)) => {
+                "watch"
+            }
+            Mail::Node(_) => "digest",
+            Mail::Presence(..) | Mail::Connections(_) => "other",
+        }
     }
 }

@@ -96,6 +96,12 @@ fn describe() {
     metrics::describe_gauge!("starling_cluster_nodes", "members of the view in force, by state; this node among them");
     metrics::describe_gauge!("starling_peer_rtt_seconds", "to a peer and back, NaN while that is not known");
     metrics::describe_gauge!("starling_peer_queue_bytes", "what waits to be sent to a peer");
+    metrics::describe_counter!(
+        "starling_peer_frames_total",
+        "frames sent to peers, acknowledgements and beats included"
+    );
+    metrics::describe_counter!("starling_peer_frame_bytes_total", "bytes of them");
+    metrics::describe_counter!("starling_peer_parcels_total", "mail in them, by type: an event is one per node");
     metrics::describe_counter!("starling_peer_dropped_total", "mail to peers for which there was no room, by class");
     metrics::describe_gauge!("starling_drain_state", "0 serving, 1 draining, 2 drained and leaving");
     metrics::describe_gauge!("starling_drain_told", "sockets that were told to go in this drain");

@@ -29,6 +29,7 @@ use super::{
     transport::{Dialer, Events},
 };
 use crate::{
+    meters::METERS,
     router::{Abroad, Router},
     world::Clock,
 };
@@ -373,7 +374,10 @@ impl Driver {
     fn do_peer(&mut self, run: Incarnation, action: peer::Action) {
         use peer::Action;
         match action {
-            Action::Send(frame) => self.link.send(run, frame),
+            Action::Send(frame) => {
+                METERS.peer_frame(frame.len());
+                self.link.send(run, frame);
+            }
             Action::Cut(why) => {
                 tracing::warn!(peer = self.name(run), why, "the link to a peer is cut");
                 self.link.drop_peer(run);

@@ -23,6 +23,7 @@ use self::{
     queue::{Queue, split},
 };
 use super::peer::Action;
+use crate::meters::METERS;
 
 /// See the module.
 pub(super) struct Outgoing {
@@ -214,6 +215,7 @@ impl Outgoing {
             let Frame::Parcels { number, parcels } = frame else { break };
             link.number = number;
             link.unacked_bytes += bytes.len();
+            parcels.iter().for_each(|parcel| METERS.peer_parcel(&parcel.mail));
             let rest = parcels.into_iter().filter_map(Rest::of).collect();
             link.unacked.push_back(Sent { number, bytes: bytes.len(), rest });
             out.push(Action::Send(bytes));

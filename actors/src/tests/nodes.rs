@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use protocol::{ConversationId, Incarnation, peer::Parcel, request::Verb};
+use protocol::{
+    ConversationId, Incarnation,
+    peer::{Mail, Parcel, ToConnections},
+    request::Verb,
+};
 use serde_json::Value;
 use storage::memory::Memory;
 use tokio::sync::mpsc;
@@ -27,6 +31,8 @@ struct Wires {
     routers: Mutex<HashMap<Incarnation, Arc<Router>>>,
     /// From where to where nothing arrives.
     cut: Mutex<HashSet<(Incarnation, Incarnation)>>,
+    /// Parcels with an event, from where to where.
+    events: Mutex<Vec<(Incarnation, Incarnation)>>,
 }
 
 struct Way(mpsc::UnboundedSender<(Incarnation, Parcel)>);
@@ -63,6 +69,9 @@ impl Cluster {
             let wires = wires.clone();
             tokio::spawn(async move {
                 while let Some((to, parcel)) = parcels.recv().await {
+                    if matches!(parcel.mail, Mail::Connections(ToConnections::Event(_))) {
+                        wires.events.lock().unwrap().push((node(n), to));
+                    }
                     if !wires.cut.lock().unwrap().contains(&(node(n), to)) {
                         let router = wires.routers.lock().unwrap().get(&to).cloned();
                         router.unwrap().receive_all(node(n), [parcel]);
@@ -155,6 +164,33 @@ async fn wherever_it_is_placed_a_conversation_is_found_and_its_members_are_told(
         while learns(&mut bob).await < seq {}
         assert_eq!(seq, nth as u64 + 2, "each once, in order");
         assert_eq!(state_of_bob(&mut ann).await, "online");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_goes_to_each_node_once_however_many_sockets_are_there() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let mut people = Vec::new();
+    for n in 1..=20 {
+        people.push(cluster.node(1).user(n).await);
+    }
+    let c = cluster.node(1).group(&people).await;
+    let mut sockets = Vec::new();
+    for (n, caller) in people.into_iter().enumerate() {
+        for device in ["phone", "laptop"] {
+            sockets.push(cluster.node([1, 2][n % 2]).socket(caller, device).await);
+        }
+    }
+    for cid in ["m1", "m2"] {
+        cluster.wires.events.lock().unwrap().clear();
+        let seq = post(&mut sockets[0], c, cid).await;
+        for socket in &mut sockets[1..] {
+            while learns(socket).await < seq {}
+        }
+        let mut sent = cluster.wires.events.lock().unwrap().clone();
+        sent.sort_unstable();
+        assert_eq!(sent, [(node(3), node(1)), (node(3), node(2))], "{cid}, to 20 sockets on each");
     }
 }
 

@@ -7,10 +7,10 @@ export CARGO_INCREMENTAL ?= 0
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores torture model run run-on-servers cluster cluster-down smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores bench-cluster torture model run run-on-servers cluster cluster-down smoke clean-up
 
 help:           ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
 test: lint      ## units, properties, conformance on every store, end-to-end, lints; starts and stops real servers
 	@.ci/needs servers
@@ -55,6 +55,10 @@ bench:          ## the figures, each beside its baseline: the store alone, then 
 bench-stores:   ## the same on a real Cassandra and Redis, which it starts and stops
 	@.ci/needs servers
 	loadtest/scripts/bench-stores
+
+bench-cluster:  ## what several nodes cost and how fast they are whole again, on the same; about a quarter of an hour
+	@.ci/needs servers
+	loadtest/scripts/bench-cluster
 
 torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and judges what everybody saw
 	@.ci/needs

@@ -7,6 +7,7 @@ use loadtest::{Rest, RestFailed, Target, client::ConnectFailed, client::Failed, 
 use serde::Serialize;
 
 mod bench;
+mod bench_cluster;
 mod chat;
 mod check;
 mod echo;
@@ -15,7 +16,9 @@ mod figures;
 mod growth;
 mod idle;
 mod raw;
+mod rows;
 mod smoke;
+mod talk;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -33,6 +36,8 @@ pub(crate) enum Command {
     Growth(growth::Growth),
     /// The figures with their baselines: starts nodes and bare servers, compares
     Bench(bench::Bench),
+    /// The figures of several nodes: starts clusters on real stores, compares, kills
+    BenchCluster(bench_cluster::BenchCluster),
     /// Round trips of a bare WebSocket against `raw-echo`
     Echo(echo::Echo),
     /// The least server that answers `echo`: a baseline
@@ -51,6 +56,7 @@ impl Command {
             Command::Idle(idle) => idle.run().await,
             Command::Growth(growth) => growth.run().await,
             Command::Bench(bench) => bench.run().await,
+            Command::BenchCluster(bench) => bench.run().await,
             Command::Echo(echo) => echo.run().await,
             Command::RawEcho(listen) => raw::echo(listen).await,
             Command::RawBroadcaster(listen) => raw::broadcast(listen).await,
@@ -137,6 +143,11 @@ impl Common {
         let target = Target::new(&self.url, self.ca.as_deref())?;
         let rest = Rest::new(&target)?;
         Ok((target, rest))
+    }
+
+    /// Another server of the same people.
+    pub(crate) fn another(&self, url: &str) -> Result<Target, CommandError> {
+        Ok(Target::new(url, self.ca.as_deref())?)
     }
 
     /// True if lines for people are wanted.

@@ -2,14 +2,13 @@
 //! Starts the node with everything that limits a crowd switched off, and with cheap password hashes.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command as Process, Stdio},
 };
 
 use clap::Args;
 use loadtest::{Node, Rest, Starter, Target};
-use serde::Serialize;
 
 use super::{
     CommandError, Common, Outcome, Output,
@@ -17,9 +16,10 @@ use super::{
     crowd,
     echo::Echo,
     fanout::{Fanout, Mode},
-    figures::ratio,
+    figures::{Metrics, median},
     growth::Growth,
     idle::Idle,
+    rows::{Row, row},
 };
 
 mod stores;
@@ -58,18 +58,6 @@ pub(crate) struct Bench {
     output: Output,
 }
 
-/// One line of the table.
-#[derive(Serialize)]
-struct Row {
-    figure: &'static str,
-    what: String,
-    baseline: Option<f64>,
-    value: f64,
-    /// Value to baseline.
-    ratio: Option<f64>,
-    target: &'static str,
-}
-
 impl Bench {
     pub(crate) async fn run(self) -> Result<Outcome, CommandError> {
         let mut rows = Vec::new();
@@ -86,24 +74,13 @@ impl Bench {
                 "stores" => self.durable_sends_on_servers().await?,
                 _ => self.growth().await?,
             };
-            rows.extend(more.into_iter().inspect(|row| self.print(row)));
+            rows.extend(more.into_iter().inspect(|row| row.print(self.output)));
         }
         Ok(Outcome::Pass)
     }
 
     fn wants(&self, name: &str) -> bool {
         (self.only.is_empty() && name != "stores") || self.only.iter().any(|only| only == name)
-    }
-
-    fn print(&self, row: &Row) {
-        if self.output == Output::Json {
-            println!("{}", serde_json::to_string(row).expect("plain data always serialises"));
-            return;
-        }
-        let number = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let (figure, what, target) = (row.figure, &row.what, row.target);
-        let (baseline, ratio) = (number(row.baseline), number(row.ratio));
-        println!("{figure:4} {what:52} {:>12} baseline {baseline:>12} ratio {ratio:>6}  {target}", row.value);
     }
 
     /// P11: from starting the process to the first user who is signed in.
@@ -131,7 +108,7 @@ impl Bench {
                     (&server.node.client, server.node.pid(), false, &mut ours),
                 ] {
                     let (common, members, duration) = (Common::local(url), self.members, self.seconds);
-                    let run = Fanout { common, members, mode, duration, raw, pid: Some(pid) };
+                    let run = Fanout { common, also: Vec::new(), members, mode, duration, raw, pid: vec![pid] };
                     let report = run.measure().await?;
                     out.0.extend(report.cpu_us_per_delivery);
                     out.1.push(report.deliveries_per_s);
@@ -284,6 +261,7 @@ impl Bench {
     fn chat(&self, server: &Server, users: usize, outstanding: Option<usize>, rate: f64) -> Chat {
         Chat {
             common: Common::local(&server.node.client),
+            also: Vec::new(),
             users,
             devices: 1,
             conversations: users / 2,
@@ -303,15 +281,24 @@ impl Bench {
         static STARTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("starling-bench-{}-{number}", std::process::id()));
-        let unlimited = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
-        let starter = Starter::new(&self.node, &dir).set("storage.backend", backend).set("log.level", "warn");
-        let starter = unlimited.iter().fold(starter, |starter, key| starter.set(&format!("limits.{key}"), 0));
-        let starter = starter.set("limits.address_connections", 0).set("limits.inflight", 64);
-        let pairs = self.set.iter().filter_map(|pair| pair.split_once('='));
-        let starter = pairs.fold(starter, |starter, (key, value)| starter.set(key, value));
+        let starter = without_limits(Starter::new(&self.node, &dir)).set("storage.backend", backend);
+        let starter = with_keys(starter, &self.set);
         let node = starter.start().map_err(CommandError::Start)?;
         Ok(Server { node, dir })
     }
+}
+
+/// A node that lets a crowd do what it wants, and says little.
+pub(super) fn without_limits(starter: Starter) -> Starter {
+    let unlimited = ["send_per_s", "rest_per_min", "login_per_min", "register_per_min", "handshakes_per_s"];
+    let starter = unlimited.iter().fold(starter, |starter, key| starter.set(&format!("limits.{key}"), 0));
+    starter.set("limits.address_connections", 0).set("limits.inflight", 64).set("log.level", "warn")
+}
+
+/// `KEY=VALUE`, each.
+pub(super) fn with_keys(starter: Starter, pairs: &[String]) -> Starter {
+    let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
+    pairs.fold(starter, |starter, (key, value)| starter.set(key, value))
 }
 
 /// A node whose directory goes with it.
@@ -357,39 +344,9 @@ impl Drop for Bare {
     }
 }
 
-fn row(figure: &'static str, what: impl Into<String>, baseline: Option<f64>, value: f64, target: &'static str) -> Row {
-    let ratio = baseline.map(|baseline| ratio(value, baseline));
-    Row { figure, what: what.into(), baseline, value, ratio, target }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// The mean number of events in the appends of a node, from its metrics, at least 1.
 fn batch_events(server: &Server) -> Result<f64, CommandError> {
-    let metrics = Metrics::of(server)?;
+    let metrics = Metrics::of(&server.node)?;
     let value = |name: &str| metrics.value(name).unwrap_or(1.0);
     Ok((value("starling_append_batch_events_sum") / value("starling_append_batch_events_count")).max(1.0))
-}
-
-/// What a node says on `/metrics`.
-struct Metrics(String);
-
-impl Metrics {
-    fn of(server: &Server) -> Result<Metrics, CommandError> {
-        let mut page = String::new();
-        let address = server.node.admin.trim_start_matches("http://");
-        let mut admin = std::net::TcpStream::connect(address).map_err(CommandError::Start)?;
-        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(CommandError::Start)?;
-        admin.read_to_string(&mut page).map_err(CommandError::Start)?;
-        Ok(Metrics(page))
-    }
-
-    /// The first number whose name, with its labels, begins so.
-    fn value(&self, name: &str) -> Option<f64> {
-        let line = self.0.lines().find(|line| line.starts_with(name))?;
-        line.rsplit(' ').next()?.parse().ok()
-    }
 }

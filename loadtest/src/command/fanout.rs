@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use super::{
     CommandError, Common, Outcome, crowd,
-    figures::{Latencies, Percentiles, Process, ratio},
+    figures::{Latencies, Percentiles, cpu_us, ratio},
 };
 
 /// Messages under way in a burst: below any server's in-flight limit.
@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Fanout {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Another node of the same cluster, repeatable: receivers are spread over all
+    #[arg(long, value_name = "URL")]
+    pub(crate) also: Vec<String>,
     /// Receivers
     #[arg(long, default_value_t = 1000)]
     pub(crate) members: usize,
@@ -46,9 +49,9 @@ pub(crate) struct Fanout {
     /// The server is `raw-broadcaster`: nobody signs in
     #[arg(long)]
     pub(crate) raw: bool,
-    /// The server's process, for CPU per delivery
+    /// The server's process, for CPU per delivery; repeatable: of all together
     #[arg(long)]
-    pub(crate) pid: Option<u32>,
+    pub(crate) pid: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,13 +62,21 @@ pub(crate) enum Mode {
 
 #[derive(Serialize)]
 pub(crate) struct Report {
-    messages: u64,
-    deliveries: u64,
+    pub(crate) messages: u64,
+    pub(crate) deliveries: u64,
     pub(crate) deliveries_per_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_us_per_delivery: Option<f64>,
     /// From sending until the last receiver has it; in a burst, with those before it.
     all_have_it_ms: Percentiles,
+}
+
+/// A group with everybody there.
+pub(crate) struct Gathering {
+    sender: Socket,
+    c: ConversationId,
+    tally: Arc<Tally>,
+    _receivers: tokio::task::JoinSet<()>,
 }
 
 /// Counts what all receivers together got.
@@ -82,7 +93,16 @@ impl Fanout {
     }
 
     pub(crate) async fn measure(&self) -> Result<Report, CommandError> {
+        self.gather().await?.measure(self).await
+    }
+
+    /// Everybody is there, nobody has said anything.
+    pub(crate) async fn gather(&self) -> Result<Gathering, CommandError> {
         let (target, rest) = self.common.server()?;
+        let mut targets = vec![target];
+        for url in &self.also {
+            targets.push(self.common.another(url)?);
+        }
         let tally = Arc::new(Tally::default());
         let (users, c) = if self.raw {
             (Vec::new(), ConversationId([0; 16]))
@@ -94,35 +114,39 @@ impl Fanout {
         };
         let mut receivers = tokio::task::JoinSet::new();
         for number in 1..=self.members {
-            let socket = open(&target, users.get(number)).await?;
+            let socket = open(&targets[number % targets.len()], users.get(number)).await?;
             receivers.spawn(receive(socket, tally.clone(), self.members as u64));
         }
-        let sender = open(&target, users.first()).await?;
-        self.drive(sender, c, &tally).await
+        let sender = open(&targets[0], users.first()).await?;
+        Ok(Gathering { sender, c, tally, _receivers: receivers })
     }
+}
 
-    async fn drive(&self, mut sender: Socket, c: ConversationId, tally: &Tally) -> Result<Report, CommandError> {
-        let members = self.members as u64;
-        let under_way_max = if self.mode == Mode::Burst { BURST } else { 1 };
+impl Gathering {
+    /// As `run` says, which may be another than the one that gathered them.
+    pub(crate) async fn measure(&mut self, run: &Fanout) -> Result<Report, CommandError> {
+        self.tally.delivered.store(0, Ordering::Release);
+        let Gathering { sender, c, tally, .. } = self;
+        let members = run.members as u64;
+        let under_way_max = if run.mode == Mode::Burst { BURST } else { 1 };
         let latencies = Latencies::new();
         let tag = Random::unseeded().bits();
         let mut sent_at = std::collections::VecDeque::new();
-        let server = self.pid.map(Process);
-        let cpu_before = server.map(Process::cpu_us).transpose()?;
+        let cpu_before = cpu_us(&run.pid)?;
         let started = Instant::now();
         let (mut sent, mut complete) = (0, 0);
         loop {
-            let running = started.elapsed().as_secs_f64() < self.duration;
+            let running = started.elapsed().as_secs_f64() < run.duration;
             if running && sent - complete < under_way_max {
                 sent += 1;
                 sent_at.push_back(Instant::now());
-                sender.send_text(post(c, tag, sent)).await.map_err(stalled)?;
+                sender.send_text(post(*c, tag, sent)).await.map_err(stalled)?;
                 continue;
             }
             if !running && complete == sent {
                 break;
             }
-            wait(&mut sender, tally, (complete + 1) * members).await?;
+            wait(sender, tally, (complete + 1) * members).await?;
             while tally.delivered.load(Ordering::Acquire) >= (complete + 1) * members {
                 complete += 1;
                 if let Some(at) = sent_at.pop_front() {
@@ -132,15 +156,12 @@ impl Fanout {
         }
         let took = started.elapsed().as_secs_f64();
         let deliveries = tally.delivered.load(Ordering::Acquire);
-        let cpu = match (server, cpu_before) {
-            (Some(server), Some(before)) => Some(ratio((server.cpu_us()? - before) as f64, deliveries as f64)),
-            _ => None,
-        };
+        let cpu = if run.pid.is_empty() { None } else { Some(cpu_us(&run.pid)? - cpu_before) };
         Ok(Report {
             messages: sent,
             deliveries,
             deliveries_per_s: ratio(deliveries as f64, took),
-            cpu_us_per_delivery: cpu,
+            cpu_us_per_delivery: cpu.map(|cpu| ratio(cpu as f64, deliveries as f64)),
             all_have_it_ms: latencies.percentiles(),
         })
     }

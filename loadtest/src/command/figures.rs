@@ -1,8 +1,14 @@
-//! Numbers: latencies, and what a server process costs.
+//! Numbers: latencies, what a server process costs, and what a node says of itself.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Mutex,
+    time::Duration,
+};
 
 use hdrhistogram::Histogram;
+use loadtest::Node;
 use serde::Serialize;
 
 use super::CommandError;
@@ -35,6 +41,13 @@ impl Latencies {
         self.0.lock().expect("nobody panics while holding it").saturating_record(us);
     }
 
+    /// Those since the last time.
+    pub(crate) fn take(&self) -> Percentiles {
+        let percentiles = self.percentiles();
+        self.0.lock().expect("nobody panics while holding it").reset();
+        percentiles
+    }
+
     pub(crate) fn percentiles(&self) -> Percentiles {
         let histogram = self.0.lock().expect("nobody panics while holding it");
         let ms = |us: u64| us as f64 / 1000.0;
@@ -50,6 +63,11 @@ impl Latencies {
 /// `numerator / denominator`, rounded to two digits for reading.
 pub(crate) fn ratio(numerator: f64, denominator: f64) -> f64 {
     if denominator == 0.0 { 0.0 } else { (numerator / denominator * 100.0).round() / 100.0 }
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A process on this machine.
@@ -79,5 +97,29 @@ impl Process {
     fn read(self, file: &str) -> Result<String, CommandError> {
         let path = std::path::PathBuf::from(format!("/proc/{}/{file}", self.0));
         std::fs::read_to_string(&path).map_err(|source| CommandError::File { path, source })
+    }
+}
+
+/// CPU time that processes have used together so far, microseconds.
+pub(crate) fn cpu_us(pids: &[u32]) -> Result<u64, CommandError> {
+    pids.iter().map(|pid| Process(*pid).cpu_us()).sum()
+}
+
+/// What a node says on `/metrics`.
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    pub(crate) fn of(node: &Node) -> Result<Metrics, CommandError> {
+        let mut page = String::new();
+        let mut admin = TcpStream::connect(node.admin_address()).map_err(CommandError::Start)?;
+        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(CommandError::Start)?;
+        admin.read_to_string(&mut page).map_err(CommandError::Start)?;
+        Ok(Metrics(page))
+    }
+
+    /// The first number whose name, with its labels, begins so.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        let line = self.0.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 }

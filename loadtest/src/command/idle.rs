@@ -94,7 +94,7 @@ impl Idle {
 }
 
 /// Answers pings until the server has enough.
-async fn stay(mut socket: Socket) {
+pub(super) async fn stay(mut socket: Socket) {
     while let Ok(text) = socket.next_text().await {
         if text.as_str() == PING && socket.send_text(PING).await.is_err() {
             return;

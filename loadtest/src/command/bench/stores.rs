@@ -46,7 +46,7 @@ impl Bench {
         let mut chat = self.chat(&server, HOT_MEMBERS, Some(HOT_OUTSTANDING), 0.0);
         (chat.conversations, chat.members) = (1, HOT_MEMBERS);
         let report = chat.measure().await?;
-        let metrics = Metrics::of(&server)?;
+        let metrics = Metrics::of(&server.node)?;
         let up_to = |events: u32| metrics.value(&format!("starling_append_batch_events_bucket{{le=\"{events}\"}}"));
         let all = metrics.value("starling_append_batch_events_count").unwrap_or(f64::NAN);
         let under_way = HOT_MEMBERS * HOT_OUTSTANDING;

@@ -23,6 +23,8 @@ tests:          # what `test` runs while the servers are up
 	@failed=0; set -x; \
 	$(LINTED) cargo test --workspace --locked --no-fail-fast || failed=1; \
 	STARLING_TEST_STORES=real $(LINTED) cargo test --workspace --locked --no-fail-fast $(ON_BOTH) -- --skip disk:: || failed=1; \
+	BINARIES=$${CARGO_TARGET_DIR:-target}/debug loadtest/scripts/smoke || failed=1; \
+	STARLING_TEST_STORES=real BINARIES=$${CARGO_TARGET_DIR:-target}/debug loadtest/scripts/smoke || failed=1; \
 	exit $$failed
 
 servers:        ## starts the Cassandra and the Redis that tests need; they stay (loadtest/servers)

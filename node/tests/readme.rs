@@ -1,4 +1,4 @@
-//! README, held to the code: its transcript is run word for word against a real node, its links and verbs must exist.
+//! README, held to the code: its transcripts are run word for word against real nodes, its links and verbs must exist.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -12,6 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use loadtest::{
+    random::Random,
+    servers::{self, Cql, Prefix},
+};
+
 /// For one line of the transcript, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Ends the output of a command.
@@ -19,18 +24,40 @@ const MARK: &str = "-- the command has ended --";
 
 #[test]
 fn the_transcript_works_word_for_word() {
-    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"].map(|shown| (shown, free_address()));
-    let mut shell = Shell::start(&ports);
-    let here = |line: &str| ports.iter().fold(line.to_owned(), |line, (shown, real)| line.replace(shown, real));
-    let transcript = transcript();
+    let transcript = transcript("Two people, four devices, one crash");
     assert!(transcript.len() > 20, "README has lost its transcript");
     assert_eq!(transcript[0].command, "cargo build --release", "what this test stands in for comes first");
+    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"].map(|shown| (shown, free_address()));
+    let keys = ["CLIENT", "ADMIN", "PEER"].map(|key| format!("STARLING_LISTEN__{key}"));
+    let environment: Vec<_> = keys.iter().zip(&ports).map(|(key, (_, at))| (key.as_str(), at.as_str())).collect();
+    follow(&transcript[1..], &environment, |line| {
+        ports.iter().fold(line.to_owned(), |line, (shown, real)| line.replace(shown, real))
+    });
+}
+
+#[test]
+fn the_cluster_by_hand_works_word_for_word() {
+    let transcript = transcript("Run a cluster");
+    let stands_in_for = ["make servers", ". target/servers/env", "cargo build --release"];
+    let first: Vec<_> = transcript[..3].iter().map(|step| step.command.as_str()).collect();
+    assert_eq!(first, stands_in_for);
+    let keyspace = Cql::started().keyspace();
+    let _prefix = Prefix { url: servers::redis_url(), name: keyspace.name.clone() };
+    let environment =
+        [("STARLING_STORAGE__CQL__KEYSPACE", keyspace.name.as_str()), ("STARLING_CLUSTER__NAME", &keyspace.name)];
+    let ports = free_ports();
+    follow(&transcript[3..], &environment, |line| line.replace("127.0.0.1:81", &ports));
+}
+
+/// Each command prints what is shown. `here`: what is shown, with the ports of this test.
+fn follow(steps: &[Step], environment: &[(&str, &str)], here: impl Fn(&str) -> String) {
+    let mut shell = Shell::start(environment);
     let built = Path::new(env!("CARGO_BIN_EXE_starling")).parent().unwrap();
-    for step in &transcript[1..] {
+    for step in steps {
         let command = here(&step.command).replace("$PWD/target/release", &built.display().to_string());
         let expected: Vec<_> = step.output.iter().map(|line| here(line)).collect();
         // what only looks may look again: a person would not be as fast as this
-        let looks = ["grep", "have", "for"].iter().any(|verb| step.command.starts_with(verb));
+        let looks = ["grep", "have", "for", "starling node ls"].iter().any(|verb| step.command.starts_with(verb));
         let started = Instant::now();
         loop {
             let output = shell.run(&command, expected.len(), looks);
@@ -106,15 +133,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// The blocks marked `console`, one after the other.
-fn transcript() -> Vec<Step> {
+/// The blocks of a chapter that are marked `console`, one after the other.
+fn transcript(chapter: &str) -> Vec<Step> {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let text = text.split("\n## ").find(|text| text.starts_with(chapter)).unwrap();
     let mut steps: Vec<Step> = Vec::new();
     for block in text.split("```console\n").skip(1) {
         for line in block.split("```").next().unwrap().lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => steps.push(Step { command: command.to_owned(), output: Vec::new() }),
-                None => steps.last_mut().unwrap().output.push(line.to_owned()),
+            if let Some(command) = line.strip_prefix("$ ") {
+                steps.push(Step { command: command.to_owned(), output: Vec::new() });
+            } else if let Some(more) = line.strip_prefix("> ") {
+                let step = steps.last_mut().unwrap();
+                step.command = format!("{}\n{more}", step.command);
+            } else {
+                steps.last_mut().unwrap().output.push(line.to_owned());
             }
         }
     }
@@ -139,6 +171,14 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+/// What ports 8171 to 8193 begin with here, where all of them are free.
+fn free_ports() -> String {
+    let mut random = Random::unseeded();
+    let mut beginnings = (0..100).map(|_| format!("127.0.0.1:{}", 100 + random.below(200)));
+    let is_free = |beginning: &String| (71..=93).all(|end| TcpListener::bind(format!("{beginning}{end}")).is_ok());
+    beginnings.find(is_free).unwrap()
+}
+
 /// A shell as a reader has it, in a session of its own so that nothing outlives it.
 struct Shell {
     child: Child,
@@ -147,13 +187,10 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(ports: &[(&str, String)]) -> Shell {
+    fn start(environment: &[(&str, &str)]) -> Shell {
         let mut command = Command::new("setsid");
         command.arg("bash").current_dir(root()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let keys = ["CLIENT", "ADMIN", "PEER"];
-        for (key, (_, address)) in keys.iter().zip(ports) {
-            command.env(format!("STARLING_LISTEN__{key}"), address);
-        }
+        command.envs(environment.iter().copied());
         let mut child = command.spawn().unwrap();
         let (say, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());

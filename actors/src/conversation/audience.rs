@@ -2,8 +2,10 @@
 //! yet told. Pure.
 //!
 //! Membership here is that of the last event told, so that each event goes exactly to those who were members at its
-//! place in the log (and a removal to the removed as well). How it learns of devices is in `audience/watches.rs`.
+//! place in the log (and a removal to the removed as well). How it learns of devices is in `audience/watches.rs`; who has
+//! left and may not know it, in `audience/departed.rs`.
 
+mod departed;
 pub(crate) mod watches;
 
 use std::{
@@ -12,12 +14,15 @@ use std::{
 };
 
 use protocol::{
-    Body, ConnId, ConversationId, Event, Incarnation, Seq, UserId,
+    ConnId, ConversationId, Event, Incarnation, Seq, UserId,
     peer::{Address, Fanout, Requester, Slice, ToConnections, ToPresence, WatchId},
     push,
 };
 
-use self::watches::Watches;
+use self::{
+    departed::{Departed, joining, leaving},
+    watches::Watches,
+};
 use crate::cluster::places::Places;
 
 /// Members with devices, from which on events are gathered for a moment while more are being stored.
@@ -38,6 +43,7 @@ pub(crate) enum Telling {
 pub(crate) struct Audience {
     id: ConversationId,
     members: HashSet<UserId>,
+    departed: Departed,
     pub(super) watches: Watches,
     devices: HashMap<UserId, Vec<Address>>,
     plan: Option<HashMap<Incarnation, Vec<ConnId>>>,
@@ -51,6 +57,7 @@ impl Audience {
         Audience {
             id,
             members: HashSet::new(),
+            departed: Departed::default(),
             watches: Watches::new(id, names, places),
             devices: HashMap::new(),
             plan: None,
@@ -59,25 +66,31 @@ impl Audience {
         }
     }
 
-    /// These are the members at this place of the log, up to which it is told; asks where they are connected. Whoever is
-    /// gets the head: what was told before may have been less.
+    /// The end of a log, of which another may have told nobody: whoever has left in it may not know.
+    pub(crate) fn inherit(&mut self, tail: &[Event]) {
+        self.departed = Departed::of(tail);
+    }
+
+    /// Whoever has left is for another owner to tell.
+    pub(crate) fn disinherit(&mut self) {
+        self.departed = Departed::default();
+    }
+
+    /// These are the members at this place of the log, up to which it is told; asks where they are connected, and where
+    /// those are who have left. Whoever is gets the head: what was told before may have been less.
     pub(crate) fn load(&mut self, members: impl Iterator<Item = UserId>, told: Seq, out: &mut Vec<Telling>) {
         self.told = told;
         self.untold.clear();
         self.devices.clear();
         self.plan = None;
         self.members = members.collect();
-        self.watches.only(&self.members, out);
+        let watched = self.members.iter().copied().chain(self.departed.users()).collect();
+        self.watches.only(&watched, out);
     }
 
     /// A stored event. Told at once if everybody's devices are known, else as soon as they are.
     pub(crate) fn tell(&mut self, event: Event, requester: Option<Requester>, out: &mut Vec<Telling>) {
-        let joining: &[UserId] = match &event.body {
-            Body::Create(create) => &create.members,
-            Body::Join(join) => &join.users,
-            _ => &[],
-        };
-        self.watches.add(joining, out);
+        self.watches.add(joining(&event), out);
         self.untold.push_back((event, requester));
         self.flush(false, out);
     }
@@ -95,6 +108,32 @@ impl Audience {
     /// True if nothing is left to tell.
     pub(crate) fn is_told(&self) -> bool {
         self.untold.is_empty()
+    }
+
+    /// The first event by which somebody has left who may not know it.
+    pub(crate) fn first_leaving(&self) -> Option<Seq> {
+        let waiting = self.untold.iter().find(|(event, _)| leaving(event).is_some());
+        waiting.map(|(event, _)| event.seq).into_iter().chain(self.departed.oldest()).min()
+    }
+
+    /// True if somebody has left who may not know it.
+    pub(crate) fn has_departed(&self) -> bool {
+        !self.departed.is_empty()
+    }
+
+    /// Watches those no more who have left and know it: all sockets of theirs that there are are known, and what they
+    /// were told has `arrived`. And those who left up to `bound`, whatever they know.
+    pub(crate) fn let_go(&mut self, arrived: bool, bound: Seq, out: &mut Vec<Telling>) {
+        // one of them may be about to be told to be back
+        if !self.is_told() {
+            return;
+        }
+        let watches = &self.watches;
+        let known = |user: UserId, seq: Seq| seq <= bound || arrived && watches.is_complete(user);
+        for user in self.departed.let_go(known) {
+            self.devices.remove(&user);
+            self.watches.remove(user, out);
+        }
     }
 
     /// Tells what waits. `anyway`: even where a channel has not answered yet; its devices are sent the head when it does.
@@ -120,7 +159,7 @@ impl Audience {
             if self.watches.has(user) {
                 self.devices.entry(user).or_default().push(device);
                 if !before.contains(&device) {
-                    self.send_head(user, device, out);
+                    self.greet(user, device, out);
                 }
             }
         }
@@ -136,7 +175,7 @@ impl Audience {
         if !devices.contains(&device) {
             devices.push(device);
             self.plan = None;
-            self.send_head(user, device, out);
+            self.greet(user, device, out);
         }
     }
 
@@ -174,13 +213,10 @@ impl Audience {
     }
 
     fn tell_now(&mut self, event: &Event, requester: Option<Requester>, out: &mut Vec<Telling>) {
-        let joined: &[UserId] = match &event.body {
-            Body::Create(create) => &create.members,
-            Body::Join(join) => &join.users,
-            _ => &[],
-        };
+        let joined = joining(event);
         if !joined.is_empty() {
             self.members.extend(joined);
+            joined.iter().for_each(|user| self.departed.returned(*user));
             self.plan = None;
         }
         if let Some(frame) = frame_of(self.id, event) {
@@ -189,15 +225,12 @@ impl Audience {
         for user in joined {
             self.tell_list(*user, true, event.seq, out);
         }
-        let gone = match &event.body {
-            Body::Leave(_) => Some(event.by),
-            Body::Remove(remove) => Some(remove.user),
-            _ => None,
-        };
-        if let Some(user) = gone {
+        if let Some(user) = leaving(event) {
             self.tell_list(user, false, event.seq, out);
             self.everybody(out, |to| ToConnections::Parted { user, to });
-            self.forget(user, out);
+            self.members.remove(&user);
+            self.departed.left(user, event.seq);
+            self.plan = None;
         }
         self.told = event.seq;
     }
@@ -255,15 +288,18 @@ impl Audience {
         self.devices_of(user, None, out, |to| ToConnections::List { conversation, joined, seq, to });
     }
 
-    fn forget(&mut self, user: UserId, out: &mut Vec<Telling>) {
-        self.members.remove(&user);
-        self.plan = None;
-        // who was added again since stays watched
-        if self.untold.iter().any(|(event, _)| matches!(&event.body, Body::Join(j) if j.users.contains(&user))) {
-            return;
+    /// A device turned up. What there was to tell so far it may have missed.
+    fn greet(&self, user: UserId, device: Address, out: &mut Vec<Telling>) {
+        let to = || vec![device.conn];
+        if let Some(seq) = self.departed.since(user) {
+            let conversation = self.id;
+            out.push(Telling::Node(device.node, ToConnections::Head { conversation, seq, to: to() }));
+            out.push(Telling::Node(device.node, ToConnections::List { conversation, joined: false, seq, to: to() }));
+        } else {
+            self.send_head(user, device, out);
         }
-        self.devices.remove(&user);
-        self.watches.remove(user, out);
+        let parted = self.departed.users().map(|user| ToConnections::Parted { user, to: to() });
+        out.extend(parted.map(|mail| Telling::Node(device.node, mail)));
     }
 
     fn send_head(&self, user: UserId, device: Address, out: &mut Vec<Telling>) {
@@ -297,6 +333,7 @@ impl std::hash::Hash for Audience {
     fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
         use crate::conversation::state::digest::unordered;
         unordered(&self.members).hash(hasher);
+        self.departed.hash(hasher);
         self.watches.hash(hasher);
         unordered(&self.devices).hash(hasher);
         self.untold.iter().for_each(|(event, requester)| (event.seq, event.id, requester).hash(hasher));

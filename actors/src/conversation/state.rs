@@ -332,10 +332,11 @@ impl State {
         }
         self.hand_over(&mut out);
         self.advance(now, &mut out);
+        self.watch_transit(&out);
+        self.let_go(now, &mut out);
         self.settle_debts(now, &mut out);
         self.stop_if_done(now, &mut out);
         self.schedule(now, &mut out);
-        self.watch_transit(&out);
         if out.iter().any(|action| matches!(action, Action::Tell(Telling::Node(_, ToConnections::Event(_))))) {
             let soon = self.flight.is_some() && self.audience.is_large();
             out.push(if soon { Action::FlushSoon } else { Action::Flush });

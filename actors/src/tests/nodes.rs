@@ -124,6 +124,24 @@ impl Cluster {
         self.node(b).starling.router.lost(node(a));
     }
 
+    /// A node appends something of Ann's, and dies before it tells anybody.
+    async fn append_and_die(&self, c: ConversationId, body: protocol::Body) {
+        let (store, dead) = (&self.node(1).store, node(9));
+        let Ok(storage::log::Claimed::Claimed(tenancy)) = store.log.claim(c, dead, None).await else { panic!() };
+        let event = protocol::Event {
+            seq: tenancy.head.seq.next(),
+            id: protocol::EventId([9; 16]),
+            by: protocol::UserId([1; 16]),
+            cid: None,
+            request_hash: [0; 16],
+            at: tenancy.head.at,
+            post_no: tenancy.head.post_no + u64::from(body.is_post()),
+            body,
+        };
+        let (head, settled) = (tenancy.head.seq, tenancy.head.settled);
+        store.log.append(c, tenancy.epoch, head, settled, &[event]).await.unwrap();
+    }
+
     /// Ann on node 1, Bob on node 2, and a conversation of theirs.
     async fn talk(&self) -> (TestSocket, TestSocket, ConversationId) {
         let (ann, bob) = (self.node(1).user(1).await, self.node(2).user(2).await);
@@ -307,25 +325,30 @@ async fn what_a_dead_node_left_untold_is_told_although_nobody_posts() {
     let seq = post(&mut ann, c, "m1").await;
     while learns(&mut bob).await < seq {}
     tokio::time::sleep(Duration::from_secs(70)).await;
-    // a node appends, and dies before it tells anybody
-    let (store, dead) = (&cluster.node(1).store, node(9));
-    let Ok(storage::log::Claimed::Claimed(tenancy)) = store.log.claim(c, dead, None).await else { panic!() };
-    let event = protocol::Event {
-        seq: tenancy.head.seq.next(),
-        id: protocol::EventId([9; 16]),
-        by: protocol::UserId([1; 16]),
-        cid: None,
-        request_hash: [0; 16],
-        at: tenancy.head.at,
-        post_no: tenancy.head.post_no + 1,
-        body: protocol::Body::Post(protocol::Post { text: Some("last words".into()), ..protocol::Post::default() }),
-    };
-    let (head, settled) = (tenancy.head.seq, tenancy.head.settled);
-    store.log.append(c, tenancy.epoch, head, settled, &[event]).await.unwrap();
+    let last_words = protocol::Post { text: Some("last words".into()), ..protocol::Post::default() };
+    cluster.append_and_die(c, protocol::Body::Post(last_words)).await;
     assert!(cluster.node(3).starling.router.look_after(cluster.version, vec![c]).await);
     while learns(&mut ann).await < 3 {}
     while learns(&mut bob).await < 3 {}
     assert!(!cluster.node(3).starling.router.look_after(cluster.version - 1, vec![c]).await, "of an earlier view");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_removed_hears_of_it_although_the_owner_died_and_nobody_posts() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let (mut ann, mut bob, c) = cluster.talk().await;
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    // a node removes Bob, and dies before it writes their row and tells anybody
+    let remove = protocol::event::Remove { user: protocol::UserId([2; 16]) };
+    cluster.append_and_die(c, protocol::Body::Remove(remove)).await;
+    assert!(cluster.node(3).starling.router.look_after(cluster.version, vec![c]).await);
+    while learns(&mut ann).await < 2 {}
+    while learns(&mut bob).await < 2 {}
+    let left = bob.next().await.unwrap();
+    assert_eq!((&left["t"], &left["d"]["change"], &left["d"]["seq"]), (&"conv".into(), &"left".into(), &2.into()));
+    post(&mut ann, c, "without Bob").await;
+    assert!(bob.next().await.is_none(), "G9");
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,6 +387,7 @@ fn every_test_that_the_document_names_exists() {
         include_str!("../cluster/told/tests.rs"),
         include_str!("../conversation/state/tests.rs"),
         include_str!("../conversation/state/tests/answers.rs"),
+        include_str!("../conversation/state/tests/departed.rs"),
         include_str!("../conversation/state/tests/placed.rs"),
         include_str!("../conversation/state/tests/untold.rs"),
         include_str!("../outbound/line/tests.rs"),

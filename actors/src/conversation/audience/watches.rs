@@ -172,9 +172,17 @@ impl Watches {
         self.slices.values().all(|watch| watch.answered)
     }
 
-    /// The nodes of which it is not known whether sockets wait to be registered there again.
+    /// The nodes of which it is not known whether sockets wait to be registered there again. Where there is one node, none
+    /// does: no link between it and itself is reset.
     pub(crate) fn doubtful(&self) -> HashSet<Incarnation> {
-        self.slices.values().filter(|watch| !watch.complete).filter_map(|watch| watch.at).collect()
+        let doubtful = self.slices.values().filter(|watch| !watch.complete && !self.places.is_alone());
+        doubtful.filter_map(|watch| watch.at).collect()
+    }
+
+    /// True if it is known where this user is connected, and none of their sockets waits to be registered again.
+    pub(super) fn is_complete(&self, user: UserId) -> bool {
+        let watch = self.slices.get(&Slice::of(user));
+        watch.is_some_and(|watch| watch.answered && (watch.complete || self.places.is_alone()))
     }
 
     pub(super) fn has(&self, user: UserId) -> bool {

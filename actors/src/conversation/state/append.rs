@@ -1,7 +1,7 @@
 //! From a wish to an event: dedupe, judgement, the append and what becomes of it; refusals for good; what follows.
 
 use protocol::{
-    ClientId, Code, Epoch, Error, Event, UserId,
+    ClientId, Code, Epoch, Error, Event, Seq, UserId,
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUCKET_EVENTS},
     peer::{Change, Done, Outcome, Submission},
 };
@@ -75,7 +75,9 @@ impl State {
             }
         }
         if !batch.events.is_empty() {
-            let (epoch, head, settled) = (self.epoch, self.head.seq, self.head.settled);
+            // who claims the log after this finds in its tail who has left and may not know it
+            let told = self.audience.first_leaving().map_or(Seq(u64::MAX), |seq| Seq(seq.0 - 1));
+            let (epoch, head, settled) = (self.epoch, self.head.seq, self.head.settled.min(told));
             out.push(Action::Store(Job::Append { epoch, head, settled, events: batch.events.clone() }));
             self.flight = Some(batch);
         }
@@ -160,6 +162,7 @@ impl State {
                 self.failures = 0;
                 self.applied_at = Some(now.mono);
                 if let Some(last) = flight.events.last() {
+                    let settled = self.head.settled.max(settled);
                     self.head = Head { seq: last.seq, post_no: last.post_no, at: last.at, settled };
                 }
                 for (event, wish) in flight.events.iter().zip(&flight.wishes) {

@@ -74,6 +74,7 @@ impl State {
             (true, _, Some(last)) => last + IDLE,
             (true, _, None) => now.mono + IDLE,
         };
+        let at = if self.audience.has_departed() { at.min(now.mono + TICK) } else { at };
         let at = self.untold.due(now.mono).map_or(at, |due| at.min(due.max(now.mono + TICK)));
         if self.wake.is_none_or(|wake| at < wake) {
             self.wake = Some(at);

@@ -210,6 +210,7 @@ impl State {
             }
         } else {
             self.roster = None;
+            self.audience.inherit(&tail);
             for Stored { event, requester, .. } in applied {
                 answer(requester, stored(event.seq, event.post_no, event.at, false), out);
             }
@@ -291,6 +292,7 @@ impl State {
         self.unasked = self.waiting.len();
         if !continues {
             self.roster = None;
+            self.audience.disinherit();
             // stored, but who comes next writes the member rows and tells; the same request again is answered with it
             for Stored { requester, .. } in std::mem::take(&mut self.held) {
                 answer(requester, timeout(), out);

@@ -1,6 +1,7 @@
 //! The owner of a log against the real model store, with one fault at a time.
 
 mod answers;
+mod departed;
 mod placed;
 mod untold;
 
@@ -55,6 +56,8 @@ struct Desk {
     connected: HashMap<UserId, Address>,
     /// The last watch that each channel was asked for.
     watches: HashMap<Slice, WatchId>,
+    /// This channel takes what it is told and answers nothing.
+    silent: Option<Slice>,
     said: Vec<String>,
     jobs: Vec<&'static str>,
 }
@@ -78,6 +81,7 @@ impl Desk {
             tags: 0,
             connected: (1..=4).map(|n| (user(n), device(n))).collect(),
             watches: HashMap::new(),
+            silent: None,
             said: Vec::new(),
             jobs: Vec::new(),
         }
@@ -184,6 +188,9 @@ impl Desk {
         Some(Input::Mail(match mail {
             ToPresence::WatchMembers { watch, users, .. } => {
                 self.watches.insert(slice, watch);
+                if self.silent == Some(slice) {
+                    return None;
+                }
                 let devices = users.iter().filter_map(|u| self.connected.get(u).map(|d| (*u, *d))).collect();
                 ToConversation::Watched { slice, watch, devices, complete: true }
             }

@@ -2,11 +2,15 @@
 //! first append of a slot, and again in each slot until everybody knows everything; and what a dead node noted is looked
 //! after: claimed, repaired and told, although nobody posts.
 
-use protocol::{cluster::SLOT, peer::ToConnections};
+use protocol::{Seq, cluster::SLOT, peer::ToConnections};
 use tokio::time::Instant;
 
 use super::{Action, Job, Stage, State, clock::TICK, outcomes::give_up, placed::moved};
 use crate::{conversation::audience::Telling, entities::Now};
+
+/// Events after which somebody who has left is watched no more, whatever they know: as long as they are, what came since
+/// is not settled, and whoever claims the log reads all of it and writes again what follows from it.
+pub(super) const DEPARTED_EVENTS_MAX: u64 = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -22,7 +26,9 @@ pub(super) struct Untold {
     under_way: Option<Instant>,
     /// Told to other nodes, and not known to have arrived there.
     in_transit: bool,
-    /// When that was last asked about: an answer must not lead to the next question at once.
+    /// It was asked whether that has arrived; true: more was told since.
+    asking: Option<bool>,
+    /// When was last asked what is not known: an answer must not lead to the next question at once.
     asked: Option<Instant>,
     /// Somebody waits to hear that everybody knows everything.
     awaited: bool,
@@ -107,27 +113,53 @@ impl State {
     pub(super) fn is_known_to_all(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
         let doubtful = self.audience.watches.doubtful();
         let known = doubtful.is_empty() && !self.untold.in_transit;
-        out.extend(doubtful.into_iter().map(Action::AskComplete));
-        if self.untold.in_transit && self.untold.asked.is_none_or(|at| now.mono >= at + TICK) {
+        if !known && self.untold.asked.is_none_or(|at| now.mono >= at + TICK) {
             self.untold.asked = Some(now.mono);
-            out.push(Action::AskArrived);
+            out.extend(doubtful.into_iter().map(Action::AskComplete));
+            if self.untold.in_transit && self.untold.asking.is_none() {
+                self.untold.asking = Some(false);
+                out.push(Action::AskArrived);
+            }
         }
         known
     }
 
+    /// Watches those no more who have left and know it; asks about what is not known of them.
+    pub(super) fn let_go(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.audience.has_departed() || self.audience.watches.are_ending() {
+            return;
+        }
+        let arrived = !self.untold.in_transit;
+        let bound = Seq(self.head.seq.0.saturating_sub(DEPARTED_EVENTS_MAX));
+        let mut telling = Vec::new();
+        self.audience.let_go(arrived, bound, &mut telling);
+        out.extend(telling.into_iter().map(Action::Tell));
+        if self.audience.has_departed() {
+            self.is_known_to_all(now, out);
+        }
+    }
+
     /// What was told to other nodes before this was asked has arrived, or not.
     pub(super) fn arrived(&mut self, all: bool) {
-        self.untold.in_transit = !all;
+        let more = self.untold.asking.take().unwrap_or_default();
+        self.untold.in_transit = !all || more;
     }
 
     /// Notices what leaves for other nodes.
     pub(super) fn watch_transit(&mut self, out: &[Action]) {
-        self.untold.in_transit |= out.iter().any(|action| match action {
+        if self.places.is_alone() {
+            return;
+        }
+        let leaves = out.iter().any(|action| match action {
             Action::Tell(Telling::Node(node, mail)) => {
                 *node != self.me && matches!(mail, ToConnections::Event(_) | ToConnections::Head { .. })
             }
             _ => false,
         });
+        self.untold.in_transit |= leaves;
+        if let Some(more) = &mut self.untold.asking {
+            *more |= leaves;
+        }
     }
 
     fn note(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -169,6 +169,15 @@ async fn it_does_not_stop_while_a_socket_may_wait_to_be_registered_again() {
 }
 
 #[tokio::test]
+async fn alone_it_stops_although_a_socket_has_gone() {
+    let mut desk = Desk::group().await;
+    let gone = desk.watched(3, |watch, user, at| ToConversation::Detached { watch, user, at });
+    desk.silent(gone);
+    let (_, asked) = desk.idle();
+    assert_eq!((desk.take(), asked.len()), (Vec::<String>::new(), 3), "its watches are being ended");
+}
+
+#[tokio::test]
 async fn it_stops_once_all_its_watches_have_ended_and_tells_who_comes_before() {
     let mut desk = Desk::placed().await;
     desk.post(2, "a", "hello").await;

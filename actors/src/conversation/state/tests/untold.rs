@@ -7,14 +7,14 @@ use crate::cluster::places::views::{node, places};
 
 impl Desk {
     /// A group on node 1 of a cluster with node 2, where the devices are; others look after what it leaves untold.
-    async fn noting(restarted: bool) -> Desk {
+    pub(super) async fn noting(restarted: bool) -> Desk {
         let mut desk = Desk::group().await;
         desk.connected.values_mut().for_each(|device| device.node = node(2));
         desk.begin_noting(restarted);
         desk
     }
 
-    fn begin_noting(&mut self, restarted: bool) {
+    pub(super) fn begin_noting(&mut self, restarted: bool) {
         let ground = Ground { me: NODE, names: 1 << 32, members_max: 100, noting: true, places: places(1, &[1], &[2]) };
         self.state = State::new(C, ground, restarted);
     }
@@ -76,6 +76,19 @@ async fn what_is_untold_is_noted_again_in_each_slot_until_it_has_arrived() {
 }
 
 #[tokio::test]
+async fn that_all_had_arrived_says_nothing_of_what_was_told_since_it_was_asked() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.now.mono += SLOT;
+    assert!(desk.state.on(Input::Tick, desk.now).contains(&Action::AskArrived));
+    desk.state.on(Input::Store(Answer::Noted(Ok(true))), desk.now);
+    desk.post(2, "b", "two").await;
+    desk.state.on(Input::Arrived(true), desk.now);
+    desk.now.mono += SLOT;
+    assert!(desk.state.on(Input::Tick, desk.now).contains(&Action::AskArrived), "the second is on its way");
+}
+
+#[tokio::test]
 async fn it_does_not_stop_before_what_it_told_has_arrived() {
     let mut desk = Desk::noting(false).await;
     desk.post(2, "a", "one").await;
@@ -112,7 +125,7 @@ async fn after_a_crash_what_may_be_untold_is_noted_although_nobody_posts() {
 
 impl Desk {
     /// Hands an input over; channels answer, the store's part is left to the test.
-    fn put_all(&mut self, input: Input) -> Vec<Job> {
+    pub(super) fn put_all(&mut self, input: Input) -> Vec<Job> {
         let (mut inputs, mut jobs) = (VecDeque::from([input]), Vec::new());
         while let Some(input) = inputs.pop_front() {
             for action in self.state.on(input, self.now) {

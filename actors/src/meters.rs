@@ -12,8 +12,9 @@ pub(crate) struct Meters {
     request_seconds: Vec<(&'static str, Histogram)>,
     /// From the moment a submission is taken to the moment its event is durable.
     pub(crate) send_commit_seconds: Histogram,
-    /// From the moment an event is judged to the moment it is in the queues of the node's sockets.
-    pub(crate) delivery_seconds: Histogram,
+    /// From the moment an event is judged, by the clock of its owner, to the moment it is in the queues of the node's
+    /// sockets: of logs owned here, and elsewhere.
+    delivery_seconds: [Histogram; 2],
     /// Logs this node may append to.
     pub(crate) conversations_owned: Gauge,
     /// To peers, acknowledgements and beats included.
@@ -32,7 +33,7 @@ pub(crate) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
         .map(|verb| (*verb, metrics::histogram!("starling_request_duration_seconds", "type" => *verb)))
         .collect(),
     send_commit_seconds: metrics::histogram!("starling_send_commit_seconds"),
-    delivery_seconds: metrics::histogram!("starling_delivery_seconds", "hop" => "local"),
+    delivery_seconds: ["local", "remote"].map(|hop| metrics::histogram!("starling_delivery_seconds", "hop" => hop)),
     conversations_owned: metrics::gauge!("starling_conversations_owned"),
     peer_frames: metrics::counter!("starling_peer_frames_total"),
     peer_frame_bytes: metrics::counter!("starling_peer_frame_bytes_total"),
@@ -48,6 +49,11 @@ impl Meters {
         if let Some((_, counter)) = self.frames_in.iter().find(|(name, _)| *name == verb) {
             counter.increment(1);
         }
+    }
+
+    /// Records how long an event took to the queues of the node's sockets.
+    pub(crate) fn delivered(&self, remote: bool, took: std::time::Duration) {
+        self.delivery_seconds[usize::from(remote)].record(took.as_secs_f64());
     }
 
     /// Counts a frame to a peer.

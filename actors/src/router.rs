@@ -439,7 +439,7 @@ impl Router {
     fn deliver(&self, from: Incarnation, mail: ToConnections) {
         if let ToConnections::Event(fanout) = &mail {
             let ms = self.clock.wall().0.saturating_sub(fanout.at.0);
-            METERS.delivery_seconds.record(ms as f64 / 1000.0);
+            METERS.delivered(from != self.me, Duration::from_millis(ms));
         }
         let later = self.connections.deliver(mail, self.clock.now());
         let Some(mailboxes) = self.mailboxes.get() else { return };

@@ -20,7 +20,12 @@ use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
 use storage::accounts::SignIn;
 
 use self::{
-    access::Refusal, keys::Keys, passwords::Passwords, revocations::Revoked, secrets::Secrets, slowdown::Slowdown,
+    access::{Refusal, Ring},
+    keys::Keys,
+    passwords::Passwords,
+    revocations::Revoked,
+    secrets::Secrets,
+    slowdown::Slowdown,
 };
 use crate::{Settings, World, settings::Auth};
 
@@ -160,14 +165,15 @@ impl Accounts {
     }
 
     /// Checks an access token: signature by `kid`, type, issuer, audience, ends against the world's clock, not revoked.
-    /// Asks no store.
+    /// Asks the store only about a key that is not known here: another node may have made it a moment ago.
     ///
     /// # Errors
-    /// `token_expired` if refreshing helps, else `unauthenticated`.
-    pub fn authenticate(&self, token: &str) -> Result<Caller, Error> {
-        let verified = self.0.keys.ring().verify(token, &self.0.auth.issuer, self.0.world.clock.wall());
+    /// `token_expired` if refreshing helps, else `unauthenticated`; the store's, if it cannot say whether there is such a key.
+    pub async fn authenticate(&self, token: &str) -> Result<Caller, Error> {
+        let verify = |ring: &Ring| ring.verify(token, &self.0.auth.issuer, self.0.world.clock.wall());
+        let mut verified = verify(&self.0.keys.ring());
         if verified == Err(Refusal::UnknownKey) {
-            self.0.keys.reload();
+            verified = verify(&*self.0.keys.fresh().await.map_err(failed)?);
         }
         let caller = verified?;
         if self.is_revoked(caller.session) { Err(access::unauthenticated()) } else { Ok(caller) }
@@ -261,9 +267,9 @@ impl Accounts {
         self.to_the_end(|inner| async move { inner.set_banned(user, banned).await }).await
     }
 
-    /// The public keys, as a JWK set.
-    pub fn jwks(&self) -> serde_json::Value {
-        self.0.keys.ring().jwks()
+    /// The public keys, as a JWK set, those too that another node made a moment ago; with the store away, those known here.
+    pub async fn jwks(&self) -> serde_json::Value {
+        self.0.keys.fresh().await.unwrap_or_else(|_| self.0.keys.ring()).jwks()
     }
 
     /// Adds a signing key that signs from now on; older ones go on verifying. Answers its `kid`.

@@ -105,9 +105,11 @@ impl Gateway {
             }
         };
         let caller = match (&hello.token, upgrade) {
-            (Some(token), _) => self.context.accounts.authenticate(token).map_err(|error| match error.code {
+            (Some(token), _) => self.context.accounts.authenticate(token).await.map_err(|error| match error.code {
                 Code::TokenExpired => Bye::of(CloseCode::TokenExpired),
-                _ => Bye::of(CloseCode::BadToken),
+                Code::Unauthenticated => Bye::of(CloseCode::BadToken),
+                // nothing is said against the token
+                _ => Bye::of(CloseCode::ServerError),
             })?,
             (None, Some(caller)) => caller,
             (None, None) => return Err(bye(CloseCode::BadToken, "hello carries no token")),

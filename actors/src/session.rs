@@ -209,7 +209,7 @@ async fn work(job: Job, me: &Me<State>, outbound: &Outbound, context: &Context) 
             (id, states.map(|states| push::ok(id.unwrap_or(0), states)))
         }
         Job::Auth(id, token) => {
-            (id, renew(&token, me, outbound, context).map(|()| push::ok(id.unwrap_or(0), serde_json::json!({}))))
+            (id, renew(&token, me, outbound, context).await.map(|()| push::ok(id.unwrap_or(0), serde_json::json!({}))))
         }
     };
     let Some(id) = id else { return };
@@ -245,8 +245,8 @@ async fn watch_again(outbound: &Outbound, context: &Context) {
     }
 }
 
-fn renew(token: &str, me: &Me<State>, outbound: &Outbound, context: &Context) -> Result<(), Error> {
-    let fresh = context.accounts.authenticate(token)?;
+async fn renew(token: &str, me: &Me<State>, outbound: &Outbound, context: &Context) -> Result<(), Error> {
+    let fresh = context.accounts.authenticate(token).await?;
     if fresh.session != outbound.caller.session {
         return Err(Error::field("token", "the token belongs to another session; open another socket for it"));
     }

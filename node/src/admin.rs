@@ -268,7 +268,7 @@ async fn add_user(
     let accounts = &app.starling.accounts;
     let signed_in = accounts.register(body, std::net::IpAddr::from([127, 0, 0, 1])).await?;
     // Registering signs in; the operator needs no session.
-    accounts.logout(accounts.authenticate(&signed_in.tokens.access_token)?).await?;
+    accounts.logout(accounts.authenticate(&signed_in.tokens.access_token).await?).await?;
     Ok((StatusCode::CREATED, Json(signed_in.user)))
 }
 

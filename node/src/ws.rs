@@ -126,7 +126,7 @@ fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
 async fn who(app: &App, parts: &Parts) -> Result<Verdict, Error> {
     let accounts = &app.starling.accounts;
     let caller = match (bearer(parts), ticket(parts.uri.query())) {
-        (Some(token), _) => accounts.authenticate(token),
+        (Some(token), _) => accounts.authenticate(token).await,
         (None, Some(ticket)) => accounts.redeem(ticket).await,
         (None, None) => return Ok(Verdict::Unknown),
     };

@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use protocol::{Millis, SessionId, UserId};
 use storage::{
     Error, Store,
-    accounts::{Session, Sessions, SignIn},
+    accounts::{Accounts, Session, Sessions, SignIn, SigningKey, User, UserCreated, UserUpdate},
     tokens::{Rate, Rotated, Rotation, Ticket, Tokens},
 };
 
 /// Which writes fail now.
 #[derive(Default)]
 pub(crate) struct Faults {
+    /// The signing keys cannot be read.
+    pub(crate) read_keys: AtomicBool,
     /// The session's row cannot be raised after a rotation.
     pub(crate) raise: AtomicBool,
     /// The session's row cannot be revoked.
@@ -30,6 +32,7 @@ pub(crate) struct Faults {
     pub(crate) beginning: tokio::sync::Mutex<()>,
 }
 
+struct FaultyAccounts(Arc<dyn Accounts>, Arc<Faults>);
 struct FaultySessions(Arc<dyn Sessions>, Arc<Faults>);
 struct FaultyTokens(Arc<dyn Tokens>, Arc<Faults>);
 
@@ -37,11 +40,41 @@ pub(crate) fn faulty(store: Store) -> (Store, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let sessions = Arc::new(FaultySessions(store.sessions.clone(), faults.clone()));
     let tokens = Arc::new(FaultyTokens(store.tokens.clone(), faults.clone()));
-    (Store { sessions, tokens, ..store }, faults)
+    let accounts = Arc::new(FaultyAccounts(store.accounts.clone(), faults.clone()));
+    (Store { accounts, sessions, tokens, ..store }, faults)
 }
 
 fn refused(fault: &AtomicBool) -> Result<(), Error> {
     if fault.load(Ordering::SeqCst) { Err(Error::Refused("told to".to_owned())) } else { Ok(()) }
+}
+
+#[async_trait]
+impl Accounts for FaultyAccounts {
+    async fn create_user(&self, user: &User, handle: &str) -> Result<UserCreated, Error> {
+        self.0.create_user(user, handle).await
+    }
+    async fn user(&self, id: UserId) -> Result<Option<User>, Error> {
+        self.0.user(id).await
+    }
+    async fn user_by_handle(&self, handle: &str) -> Result<Option<User>, Error> {
+        self.0.user_by_handle(handle).await
+    }
+    async fn existing(&self, ids: &[UserId]) -> Result<Vec<UserId>, Error> {
+        self.0.existing(ids).await
+    }
+    async fn update_user(&self, id: UserId, update: &UserUpdate) -> Result<bool, Error> {
+        self.0.update_user(id, update).await
+    }
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error> {
+        refused(&self.1.read_keys)?;
+        self.0.signing_keys().await
+    }
+    async fn add_signing_key(&self, key: &SigningKey) -> Result<(), Error> {
+        self.0.add_signing_key(key).await
+    }
+    async fn drop_signing_keys(&self, before: Millis) -> Result<u64, Error> {
+        self.0.drop_signing_keys(before).await
+    }
 }
 
 #[async_trait]

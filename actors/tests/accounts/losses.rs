@@ -110,7 +110,11 @@ async fn after_a_roll_back_the_live_token_is_forgotten_and_nothing_worse() {
     scene.roll_back(&family);
     scene.refused(&third.refresh_token).await;
     assert_eq!(scene.rig.ended(), []);
-    assert_eq!(scene.rig.accounts.admit(&scene.rig.caller(&third.access_token)).await, Ok(()), "it lives to its end");
+    assert_eq!(
+        scene.rig.accounts.admit(&scene.rig.caller(&third.access_token).await).await,
+        Ok(()),
+        "it lives to its end"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +136,7 @@ async fn a_roll_back_of_a_rotation_that_the_row_never_heard_of_costs_nothing() {
 async fn g13_after_a_roll_back_nothing_of_a_revoked_session_is_let_in() {
     let scene = Scene::new().await;
     let out = scene.rig.register("grace").await;
-    let caller = scene.rig.caller(&out.tokens.access_token);
+    let caller = scene.rig.caller(&out.tokens.access_token).await;
     let family = scene.family(out.session);
     scene.snapshot(&family);
     let ticket = scene.rig.accounts.ticket(caller).await.unwrap().ticket;
@@ -147,19 +151,19 @@ async fn g13_after_a_roll_back_nothing_of_a_revoked_session_is_let_in() {
     assert_eq!(scene.rig.accounts.redeem(&ticket).await.unwrap_err().code, Code::Unauthenticated);
     let caller = another.redeem(&replayed).await.unwrap_or(caller);
     assert_eq!(another.admit(&caller).await, Err(CloseCode::SessionRevoked));
-    assert!(another.authenticate(&out.tokens.access_token).is_err());
+    assert!(another.authenticate(&out.tokens.access_token).await.is_err());
 }
 
 #[tokio::test]
 async fn g13_a_revocation_that_redis_forgot_is_said_again() {
     let scene = Scene::new().await;
     let out = scene.rig.register("grace").await;
-    scene.rig.accounts.logout(scene.rig.caller(&out.tokens.access_token)).await.unwrap();
+    scene.rig.accounts.logout(scene.rig.caller(&out.tokens.access_token).await).await.unwrap();
     assert_eq!(redis(&format!("DEL {}revoked", scene.prefix)), ":1");
     // The first look of a node is a review, and so is one a minute.
     let knows = scene.rig;
     let told = async {
-        while knows.another().await.authenticate(&out.tokens.access_token).is_ok() {
+        while knows.another().await.authenticate(&out.tokens.access_token).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -171,7 +175,7 @@ async fn g15_a_revocation_said_again_ends_when_it_would_have() {
     let scene = Scene::new().await;
     let mut rig = scene.rig;
     let out = rig.register("grace").await;
-    rig.accounts.logout(rig.caller(&out.tokens.access_token)).await.unwrap();
+    rig.accounts.logout(rig.caller(&out.tokens.access_token).await).await.unwrap();
     let tokens = rig.store.tokens.clone();
     let said = async || tokens.revoked(Millis(0), Millis(0)).await.unwrap();
     let first = said().await;
@@ -202,10 +206,10 @@ async fn g13_what_another_node_revokes_ends_sockets_here_within_a_second() {
     let banned = scene.rig.register("ada.l").await;
     let another = scene.rig.another().await;
     let begun = tokio::time::Instant::now();
-    scene.rig.accounts.logout(scene.rig.caller(&out.tokens.access_token)).await.unwrap();
+    scene.rig.accounts.logout(scene.rig.caller(&out.tokens.access_token).await).await.unwrap();
     scene.rig.accounts.ban(banned.user.id, true).await.unwrap();
-    while another.authenticate(&out.tokens.access_token).is_ok()
-        || another.authenticate(&banned.tokens.access_token).is_ok()
+    while another.authenticate(&out.tokens.access_token).await.is_ok()
+        || another.authenticate(&banned.tokens.access_token).await.is_ok()
     {
         assert!(begun.elapsed() < Duration::from_secs(5), "never");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -216,5 +220,5 @@ async fn g13_what_another_node_revokes_ends_sockets_here_within_a_second() {
         assert_eq!(ended.iter().filter(|(ended, _)| *ended == session).count(), 2, "here and there: {ended:?}");
     }
     scene.rig.restart().await;
-    assert!(scene.rig.accounts.authenticate(&out.tokens.access_token).is_err());
+    assert!(scene.rig.accounts.authenticate(&out.tokens.access_token).await.is_err());
 }

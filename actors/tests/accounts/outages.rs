@@ -49,7 +49,7 @@ async fn refreshing_waits_and_signs_nobody_out() {
             assert_eq!((error.code, error.code.retry()), (Code::Unavailable, true));
         }
         assert!(asked.elapsed() < AT_ONCE, "{fault:?}: {:?}", asked.elapsed());
-        let caller = rig.caller(&second.access_token);
+        let caller = rig.caller(&second.access_token).await;
         assert_eq!(rig.accounts.ticket(caller).await.unwrap_err().code, Code::Unavailable);
         assert_eq!(rig.accounts.redeem("tk_any").await.unwrap_err().code, Code::Unavailable);
         assert_eq!(rig.accounts.admit(&caller).await, Ok(()), "who is signed in connects");
@@ -119,12 +119,12 @@ async fn g13_what_was_revoked_meanwhile_is_told_when_redis_is_back() {
     let out = rig.register("grace").await;
     let another = rig.another().await;
     away(&rig, &wire, Fault::Cut).await;
-    rig.accounts.logout(rig.caller(&out.tokens.access_token)).await.unwrap();
-    assert!(rig.accounts.authenticate(&out.tokens.access_token).is_err());
-    assert!(another.authenticate(&out.tokens.access_token).is_ok(), "cannot know");
+    rig.accounts.logout(rig.caller(&out.tokens.access_token).await).await.unwrap();
+    assert!(rig.accounts.authenticate(&out.tokens.access_token).await.is_err());
+    assert!(another.authenticate(&out.tokens.access_token).await.is_ok(), "cannot know");
     wire.set(Fault::None);
     let mended = Instant::now();
-    while another.authenticate(&out.tokens.access_token).is_ok() {
+    while another.authenticate(&out.tokens.access_token).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(mended.elapsed() < Duration::from_secs(10));
     }

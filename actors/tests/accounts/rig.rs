@@ -162,12 +162,12 @@ impl Rig {
         tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
     }
 
-    pub(crate) fn caller(&self, access_token: &str) -> Caller {
-        self.accounts.authenticate(access_token).unwrap()
+    pub(crate) async fn caller(&self, access_token: &str) -> Caller {
+        self.accounts.authenticate(access_token).await.unwrap()
     }
 
-    pub(crate) fn code(&self, access_token: &str) -> Option<Code> {
-        self.accounts.authenticate(access_token).err().map(|error| error.code)
+    pub(crate) async fn code(&self, access_token: &str) -> Option<Code> {
+        self.accounts.authenticate(access_token).await.err().map(|error| error.code)
     }
 
     pub(crate) async fn register(&self, username: &str) -> rest::SignedIn {

@@ -10,16 +10,16 @@ use crate::rig::{PASSWORD, SECOND_MS, address, memory_rig, rigs, settings};
 async fn g13_after_a_logout_nothing_of_the_session_is_accepted() {
     for rig in rigs(settings()).await {
         let out = rig.register("grace").await;
-        let caller = rig.caller(&out.tokens.access_token);
+        let caller = rig.caller(&out.tokens.access_token).await;
         let stays = rig.login("grace", None).await;
         rig.accounts.logout(caller).await.unwrap();
 
         assert_eq!(rig.ended(), [(out.session, CloseCode::SessionRevoked)]);
-        assert_eq!(rig.code(&out.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&out.tokens.access_token).await, Some(Code::Unauthenticated));
         assert!(rig.accounts.is_revoked(out.session));
         assert_eq!(rig.accounts.admit(&caller).await, Err(CloseCode::SessionRevoked));
         assert_eq!(rig.refresh(&out.tokens.refresh_token).await.unwrap_err().code, Code::Unauthenticated);
-        assert!(rig.accounts.authenticate(&stays.tokens.access_token).is_ok());
+        assert!(rig.accounts.authenticate(&stays.tokens.access_token).await.is_ok());
     }
 }
 
@@ -28,9 +28,9 @@ async fn g13_a_session_ended_from_another_device_is_over_at_once() {
     for rig in rigs(settings()).await {
         let phone = rig.register("grace").await;
         let laptop = rig.login("grace", None).await;
-        let caller = rig.caller(&laptop.tokens.access_token);
+        let caller = rig.caller(&laptop.tokens.access_token).await;
         rig.accounts.end_session(caller, phone.session).await.unwrap();
-        assert_eq!(rig.code(&phone.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&phone.tokens.access_token).await, Some(Code::Unauthenticated));
         assert_eq!(rig.ended(), [(phone.session, CloseCode::SessionRevoked)]);
         assert_eq!(rig.accounts.end_session(caller, phone.session).await, Ok(()), "again: the same");
 
@@ -44,11 +44,11 @@ async fn somebody_elses_session_cannot_be_ended_or_told_from_none() {
     for rig in rigs(settings()).await {
         let grace = rig.register("grace").await;
         let ada = rig.register("ada.l").await;
-        let caller = rig.caller(&ada.tokens.access_token);
+        let caller = rig.caller(&ada.tokens.access_token).await;
         let theirs = rig.accounts.end_session(caller, grace.session).await.unwrap_err();
         let nobodys = rig.accounts.end_session(caller, SessionId([0; 16])).await.unwrap_err();
         assert_eq!((theirs.code, &theirs), (Code::NotFound, &nobodys));
-        assert_eq!(rig.code(&grace.tokens.access_token), None);
+        assert_eq!(rig.code(&grace.tokens.access_token).await, None);
     }
 }
 
@@ -62,13 +62,13 @@ async fn g13_a_node_that_died_after_the_row_finishes_the_revocation_when_the_ses
             rig.store.sessions.revoke(session, now).await.unwrap();
         }
         rig.restart().await;
-        let caller = rig.caller(&by_socket.tokens.access_token);
+        let caller = rig.caller(&by_socket.tokens.access_token).await;
         assert_eq!(rig.accounts.admit(&caller).await, Err(CloseCode::SessionRevoked));
-        assert_eq!(rig.code(&by_socket.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&by_socket.tokens.access_token).await, Some(Code::Unauthenticated));
         assert!(rig.refresh(&by_refresh.tokens.refresh_token).await.is_err());
-        assert_eq!(rig.code(&by_refresh.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&by_refresh.tokens.access_token).await, Some(Code::Unauthenticated));
         rig.restart().await;
-        assert_eq!(rig.code(&by_socket.tokens.access_token), Some(Code::Unauthenticated), "remembered");
+        assert_eq!(rig.code(&by_socket.tokens.access_token).await, Some(Code::Unauthenticated), "remembered");
     }
 }
 
@@ -76,10 +76,10 @@ async fn g13_a_node_that_died_after_the_row_finishes_the_revocation_when_the_ses
 async fn a_logout_that_the_store_refuses_is_not_told_as_done() {
     for rig in rigs(settings()).await {
         let signed_in = rig.register("grace").await;
-        let caller = rig.caller(&signed_in.tokens.access_token);
+        let caller = rig.caller(&signed_in.tokens.access_token).await;
         rig.faults.revoke_row.store(true, Ordering::SeqCst);
         assert_eq!(rig.accounts.logout(caller).await.unwrap_err().code, Code::Unavailable);
-        assert_eq!((rig.ended(), rig.code(&signed_in.tokens.access_token)), (vec![], None));
+        assert_eq!((rig.ended(), rig.code(&signed_in.tokens.access_token).await), (vec![], None));
         rig.faults.revoke_row.store(false, Ordering::SeqCst);
         assert_eq!(rig.accounts.logout(caller).await, Ok(()));
     }
@@ -90,14 +90,14 @@ async fn g13_a_revocation_holds_while_the_token_store_is_away_and_reaches_it_lat
     let rig = memory_rig(settings()).await;
     let signed_in = rig.register("grace").await;
     rig.faults.revoke_tokens.store(true, Ordering::SeqCst);
-    rig.accounts.logout(rig.caller(&signed_in.tokens.access_token)).await.unwrap();
-    assert_eq!(rig.code(&signed_in.tokens.access_token), Some(Code::Unauthenticated));
+    rig.accounts.logout(rig.caller(&signed_in.tokens.access_token).await).await.unwrap();
+    assert_eq!(rig.code(&signed_in.tokens.access_token).await, Some(Code::Unauthenticated));
     assert!(rig.refresh(&signed_in.tokens.refresh_token).await.is_err(), "the row decides");
-    assert!(rig.another().await.authenticate(&signed_in.tokens.access_token).is_ok(), "not told yet");
+    assert!(rig.another().await.authenticate(&signed_in.tokens.access_token).await.is_ok(), "not told yet");
 
     rig.faults.revoke_tokens.store(false, Ordering::SeqCst);
     tokio::time::sleep(std::time::Duration::from_secs(2)).await; // of paused time
-    assert!(rig.another().await.authenticate(&signed_in.tokens.access_token).is_err());
+    assert!(rig.another().await.authenticate(&signed_in.tokens.access_token).await.is_err());
 }
 
 #[tokio::test]
@@ -108,9 +108,9 @@ async fn signing_in_again_with_the_same_device_replaces_its_session() {
         let other = rig.login("grace", Some("d_laptop")).await;
         let new = rig.login("grace", Some("d_phone")).await;
         assert_eq!(rig.ended(), [(old.session, CloseCode::Replaced)]);
-        assert_eq!(rig.code(&old.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&old.tokens.access_token).await, Some(Code::Unauthenticated));
         for live in [other, new] {
-            assert_eq!(rig.accounts.admit(&rig.caller(&live.tokens.access_token)).await, Ok(()));
+            assert_eq!(rig.accounts.admit(&rig.caller(&live.tokens.access_token).await).await, Ok(()));
         }
     }
 }
@@ -131,7 +131,7 @@ async fn two_sign_ins_of_one_device_at_once_leave_one_session() {
     for rig in rigs(settings()).await {
         let first = rig.register("grace").await;
         let (a, b) = tokio::join!(rig.login("grace", Some("d_1")), rig.login("grace", Some("d_1")));
-        let list = rig.accounts.sessions(rig.caller(&first.tokens.access_token)).await.unwrap();
+        let list = rig.accounts.sessions(rig.caller(&first.tokens.access_token).await).await.unwrap();
         assert_eq!(list.iter().filter(|item| item.device.is_some()).count(), 1);
         let ended = rig.ended();
         assert!(ended == [(a.session, CloseCode::Replaced)] || ended == [(b.session, CloseCode::Replaced)]);
@@ -160,7 +160,7 @@ async fn with_single_session_a_sign_in_ends_all_others() {
         let first = rig.register("grace").await.session;
         let second = rig.login("grace", None).await;
         assert_eq!(rig.ended(), [(first, CloseCode::SessionRevoked)]);
-        let list = rig.accounts.sessions(rig.caller(&second.tokens.access_token)).await.unwrap();
+        let list = rig.accounts.sessions(rig.caller(&second.tokens.access_token).await).await.unwrap();
         assert_eq!(list.len(), 1);
     }
 }
@@ -171,7 +171,7 @@ async fn expired_sessions_are_not_listed_and_go_at_the_next_sign_in() {
         let old = rig.register("grace").await;
         rig.pass(31 * 24 * 3_600_000);
         let new = rig.login("grace", None).await;
-        let list = rig.accounts.sessions(rig.caller(&new.tokens.access_token)).await.unwrap();
+        let list = rig.accounts.sessions(rig.caller(&new.tokens.access_token).await).await.unwrap();
         assert_eq!(list.iter().map(|item| item.id).collect::<Vec<_>>(), [new.session]);
         assert_eq!(rig.store.sessions.sessions_of(old.user.id).await.unwrap().len(), 1);
     }
@@ -183,7 +183,7 @@ async fn signing_the_others_out_leaves_the_one_that_asks() {
         let first = rig.register("grace").await;
         let second = rig.login("grace", None).await;
         let asks = rig.login("grace", None).await;
-        let caller = rig.caller(&asks.tokens.access_token);
+        let caller = rig.caller(&asks.tokens.access_token).await;
         rig.accounts.logout_others(caller).await.unwrap();
         let mut ended: Vec<_> = rig.ended().into_iter().map(|(session, _)| session).collect();
         let mut expected = vec![first.session, second.session];
@@ -205,7 +205,7 @@ async fn a_list_shows_devices_and_when_they_were_seen() {
             device_name: Some("Grace's phone".to_owned()),
         };
         let signed_in = rig.accounts.login(body, address(1)).await.unwrap();
-        let caller = rig.caller(&signed_in.tokens.access_token);
+        let caller = rig.caller(&signed_in.tokens.access_token).await;
         rig.pass(60 * SECOND_MS);
         rig.accounts.admit(&caller).await.unwrap();
         let list = rig.accounts.sessions(caller).await.unwrap();
@@ -220,10 +220,10 @@ async fn a_list_shows_devices_and_when_they_were_seen() {
 async fn a_banned_user_is_out_and_cannot_come_back_until_unbanned() {
     for rig in rigs(settings()).await {
         let signed_in = rig.register("grace").await;
-        let caller = rig.caller(&signed_in.tokens.access_token);
+        let caller = rig.caller(&signed_in.tokens.access_token).await;
         rig.accounts.ban(signed_in.user.id, true).await.unwrap();
         assert_eq!(rig.ended(), [(signed_in.session, CloseCode::Banned)]);
-        assert!(rig.accounts.authenticate(&signed_in.tokens.access_token).is_err());
+        assert!(rig.accounts.authenticate(&signed_in.tokens.access_token).await.is_err());
         assert!(rig.refresh(&signed_in.tokens.refresh_token).await.is_err());
         assert!(rig.accounts.admit(&caller).await.is_err());
         let error = rig.try_login("grace", PASSWORD, None, address(1)).await.unwrap_err();
@@ -243,7 +243,7 @@ async fn a_ban_by_another_process_is_seen_at_hello_and_at_refresh() {
         let signed_in = rig.register("grace").await;
         let update = storage::accounts::UserUpdate { banned_at: Some(Some(protocol::Millis(1))), ..Default::default() };
         rig.store.accounts.update_user(signed_in.user.id, &update).await.unwrap();
-        let caller = rig.caller(&signed_in.tokens.access_token);
+        let caller = rig.caller(&signed_in.tokens.access_token).await;
         assert_eq!(rig.accounts.admit(&caller).await, Err(CloseCode::Banned));
         assert!(rig.refresh(&signed_in.tokens.refresh_token).await.is_err());
     }
@@ -254,10 +254,10 @@ async fn a_deleted_account_is_gone_everywhere_and_its_name_stays_taken() {
     for rig in rigs(settings()).await {
         let phone = rig.register("grace").await;
         let laptop = rig.login("grace", None).await;
-        let caller = rig.caller(&laptop.tokens.access_token);
+        let caller = rig.caller(&laptop.tokens.access_token).await;
         rig.accounts.delete_me(caller).await.unwrap();
         assert_eq!(rig.ended(), [(phone.session, CloseCode::AccountGone), (laptop.session, CloseCode::AccountGone)]);
-        assert!(rig.accounts.authenticate(&laptop.tokens.access_token).is_err());
+        assert!(rig.accounts.authenticate(&laptop.tokens.access_token).await.is_err());
         assert!(rig.refresh(&laptop.tokens.refresh_token).await.is_err());
         assert_eq!(rig.accounts.user(phone.user.id).await.unwrap_err().code, Code::NotFound);
         assert_eq!(rig.accounts.find_user("grace").await, Ok(None));
@@ -290,7 +290,7 @@ async fn g13_who_hangs_up_half_way_leaves_no_session_half_ended() {
 async fn g13_a_sign_in_with_the_old_password_at_another_node_does_not_outlive_the_change() {
     for rig in rigs(settings()).await {
         let asks = rig.register("grace").await;
-        let caller = rig.caller(&asks.tokens.access_token);
+        let caller = rig.caller(&asks.tokens.access_token).await;
         let another = rig.another().await;
         let new = "copper lantern 1815";
         let change = async || {
@@ -319,7 +319,7 @@ async fn g13_a_sign_in_with_the_old_password_at_another_node_does_not_outlive_th
 async fn g13_a_sign_in_while_others_are_ended_for_a_new_password_is_ended_too() {
     for rig in rigs(settings()).await {
         let asks = rig.register("grace").await;
-        let caller = rig.caller(&asks.tokens.access_token);
+        let caller = rig.caller(&asks.tokens.access_token).await;
         rig.login("grace", None).await;
         let another = rig.another().await;
         let login = rest::Login { login: "grace".into(), password: PASSWORD.into(), device: None, device_name: None };

@@ -12,7 +12,7 @@ async fn who_registers_is_signed_in_and_can_sign_in_again() {
         assert_eq!(registered.user.username, "Grace");
         assert_eq!(registered.user.display_name, "Grace");
         assert_eq!(registered.user.email.as_deref(), Some("grace@example.org"));
-        let caller = rig.caller(&registered.tokens.access_token);
+        let caller = rig.caller(&registered.tokens.access_token).await;
         assert_eq!((caller.user, caller.session), (registered.user.id, registered.session));
         let again = rig.login("gRACE", None).await;
         assert_eq!(again.user, registered.user);
@@ -100,7 +100,7 @@ async fn a_new_password_ends_all_other_sessions_and_the_old_one_no_longer_works(
     for rig in rigs(settings()).await {
         let other = rig.register("grace").await;
         let mine = rig.login("grace", None).await;
-        let caller = rig.caller(&mine.tokens.access_token);
+        let caller = rig.caller(&mine.tokens.access_token).await;
         let new = "copper lantern 1815";
         let change = |old: &str, new: &str| {
             let body = rest::ChangePassword { old: old.to_owned(), new: new.to_owned() };
@@ -119,7 +119,7 @@ async fn a_new_password_ends_all_other_sessions_and_the_old_one_no_longer_works(
 
         change(PASSWORD, new).await.unwrap();
         assert_eq!(rig.ended(), [(other.session, CloseCode::SessionRevoked)]);
-        assert!(rig.accounts.authenticate(&mine.tokens.access_token).is_ok());
+        assert!(rig.accounts.authenticate(&mine.tokens.access_token).await.is_ok());
         assert!(rig.try_login("grace", PASSWORD, None, address(1)).await.is_err());
         assert!(rig.try_login("grace", new, None, address(1)).await.is_ok());
     }
@@ -144,7 +144,7 @@ async fn others_see_no_email() {
     for rig in rigs(settings()).await {
         let body = rest::Register { email: Some("grace@example.org".to_owned()), ..registration("grace") };
         let grace = rig.accounts.register(body, address(1)).await.unwrap();
-        let caller = rig.caller(&grace.tokens.access_token);
+        let caller = rig.caller(&grace.tokens.access_token).await;
         assert_eq!(rig.accounts.me(caller).await.unwrap(), grace.user);
         let seen = rig.accounts.user(grace.user.id).await.unwrap();
         assert_eq!(seen, rest::User { email: None, ..grace.user });
@@ -156,7 +156,7 @@ async fn others_see_no_email() {
 #[tokio::test]
 async fn a_display_name_can_be_changed() {
     for rig in rigs(settings()).await {
-        let caller = rig.caller(&rig.register("grace").await.tokens.access_token);
+        let caller = rig.caller(&rig.register("grace").await.tokens.access_token).await;
         let change = |name: &str| rest::UserChange { display_name: Some(name.to_owned()) };
         let changed = rig.accounts.update_me(caller, change("Amazing Grace")).await.unwrap();
         assert_eq!(changed.display_name, "Amazing Grace");

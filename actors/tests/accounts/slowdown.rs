@@ -132,7 +132,7 @@ async fn an_unknown_account_slows_down_like_a_known_one() {
 #[tokio::test]
 async fn guessing_the_old_password_is_slow_too() {
     for rig in rigs(limited(5)).await {
-        let caller = rig.caller(&rig.register("grace").await.tokens.access_token);
+        let caller = rig.caller(&rig.register("grace").await.tokens.access_token).await;
         let mut last = None;
         for _ in 0..7 {
             let body =
@@ -162,8 +162,8 @@ async fn requests_are_limited_per_session_and_per_address() {
     let mut settings = settings();
     settings.limits.rest_per_min = 3;
     for rig in rigs(settings).await {
-        let grace = rig.caller(&rig.register("grace").await.tokens.access_token);
-        let ada = rig.caller(&rig.register("ada.l").await.tokens.access_token);
+        let grace = rig.caller(&rig.register("grace").await.tokens.access_token).await;
+        let ada = rig.caller(&rig.register("ada.l").await.tokens.access_token).await;
         for who in [Some(&grace), Some(&ada), None] {
             for _ in 0..3 {
                 assert_eq!(rig.accounts.throttle(who, address(1)).await, Ok(()));

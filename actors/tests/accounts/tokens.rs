@@ -18,7 +18,7 @@ async fn g14_a_refresh_token_works_once_and_its_replay_ends_the_session() {
         let replay = rig.refresh(&first.tokens.refresh_token).await.unwrap_err();
         assert_eq!(replay.code, Code::Unauthenticated);
         assert_eq!(rig.refresh(&third.refresh_token).await.unwrap_err(), replay, "the thief's branch ends as well");
-        assert_eq!(rig.code(&third.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&third.access_token).await, Some(Code::Unauthenticated));
         assert_eq!(rig.ended(), [(first.session, CloseCode::SessionRevoked)]);
     }
 }
@@ -31,7 +31,7 @@ async fn g14_a_replay_right_after_the_grace_ends_the_session() {
         rig.pass(21 * SECOND_MS);
         assert!(rig.refresh(&first.tokens.refresh_token).await.is_err());
         assert_eq!(rig.ended(), [(first.session, CloseCode::SessionRevoked)]);
-        assert_eq!(rig.code(&second.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&second.access_token).await, Some(Code::Unauthenticated));
         assert!(rig.refresh(&second.refresh_token).await.is_err());
     }
 }
@@ -133,11 +133,11 @@ async fn an_access_token_ends_and_a_refresh_mends_it() {
         let signed_in = rig.register("grace").await;
         assert_eq!(signed_in.tokens.expires_in, 900);
         rig.pass(899 * SECOND_MS);
-        assert_eq!(rig.caller(&signed_in.tokens.access_token).session, signed_in.session);
+        assert_eq!(rig.caller(&signed_in.tokens.access_token).await.session, signed_in.session);
         rig.pass(6 * SECOND_MS);
-        assert_eq!(rig.code(&signed_in.tokens.access_token), Some(Code::TokenExpired));
+        assert_eq!(rig.code(&signed_in.tokens.access_token).await, Some(Code::TokenExpired));
         let tokens = rig.refresh(&signed_in.tokens.refresh_token).await.unwrap();
-        assert_eq!(rig.caller(&tokens.access_token).user, signed_in.user.id);
+        assert_eq!(rig.caller(&tokens.access_token).await.user, signed_in.user.id);
     }
 }
 
@@ -150,7 +150,7 @@ async fn tokens_of_another_issuer_or_secret_are_refused() {
     // The same seed makes the same keys, so only the issuer differs.
     let token = other_issuer.register("grace").await.tokens.access_token;
     assert_eq!(here.accounts.keys(), other_issuer.accounts.keys());
-    assert_eq!(here.code(&token), Some(Code::Unauthenticated));
+    assert_eq!(here.code(&token).await, Some(Code::Unauthenticated));
 
     let mut elsewhere = settings();
     elsewhere.auth.secret = actors::settings::Secret([6; 32]);
@@ -164,22 +164,26 @@ async fn a_clock_set_back_an_hour_and_forward_again_signs_nobody_out() {
     for mut rig in rigs(settings()).await {
         let before = rig.register("grace").await;
         let other = rig.login("grace", None).await;
-        rig.accounts.logout(rig.caller(&other.tokens.access_token)).await.unwrap();
+        rig.accounts.logout(rig.caller(&other.tokens.access_token).await).await.unwrap();
 
         rig.set_clock_back(HOUR_MS);
         rig.restart().await;
-        assert_eq!(rig.code(&before.tokens.access_token), Some(Code::TokenExpired), "so clients refresh");
+        assert_eq!(rig.code(&before.tokens.access_token).await, Some(Code::TokenExpired), "so clients refresh");
         let during = rig.refresh(&before.tokens.refresh_token).await.unwrap();
-        let ticket = rig.accounts.ticket(rig.caller(&during.access_token)).await.unwrap();
+        let ticket = rig.accounts.ticket(rig.caller(&during.access_token).await).await.unwrap();
         assert!(rig.accounts.redeem(&ticket.ticket).await.is_ok());
-        assert_eq!(rig.accounts.sessions(rig.caller(&during.access_token)).await.unwrap().len(), 1);
+        assert_eq!(rig.accounts.sessions(rig.caller(&during.access_token).await).await.unwrap().len(), 1);
         assert!(rig.refresh(&other.tokens.refresh_token).await.is_err());
 
         rig.pass(HOUR_MS);
         rig.restart().await;
-        assert_eq!(rig.code(&other.tokens.access_token), Some(Code::Unauthenticated), "signed out stays signed out");
+        assert_eq!(
+            rig.code(&other.tokens.access_token).await,
+            Some(Code::Unauthenticated),
+            "signed out stays signed out"
+        );
         let after = rig.refresh(&during.refresh_token).await.unwrap();
-        assert_eq!(rig.accounts.admit(&rig.caller(&after.access_token)).await, Ok(()));
+        assert_eq!(rig.accounts.admit(&rig.caller(&after.access_token).await).await, Ok(()));
     }
 }
 
@@ -187,22 +191,22 @@ async fn a_clock_set_back_an_hour_and_forward_again_signs_nobody_out() {
 async fn g13_a_clock_that_ran_ahead_and_is_set_right_revives_no_revoked_token() {
     for mut rig in rigs(settings()).await {
         let out = rig.register("grace").await;
-        rig.accounts.logout(rig.caller(&out.tokens.access_token)).await.unwrap();
+        rig.accounts.logout(rig.caller(&out.tokens.access_token).await).await.unwrap();
         rig.pass(HOUR_MS);
         rig.restart().await;
         // Something else is revoked while the clock is wrong, which is when old revocations are swept.
         let other = rig.login("grace", None).await;
-        rig.accounts.logout(rig.caller(&other.tokens.access_token)).await.unwrap();
+        rig.accounts.logout(rig.caller(&other.tokens.access_token).await).await.unwrap();
         rig.set_clock_back(HOUR_MS);
         rig.restart().await;
-        assert_eq!(rig.code(&out.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.code(&out.tokens.access_token).await, Some(Code::Unauthenticated));
     }
 }
 
 #[tokio::test]
 async fn a_ticket_works_once_and_for_thirty_seconds() {
     for rig in rigs(settings()).await {
-        let caller = rig.caller(&rig.register("grace").await.tokens.access_token);
+        let caller = rig.caller(&rig.register("grace").await.tokens.access_token).await;
         let ticket = rig.accounts.ticket(caller).await.unwrap();
         assert_eq!(ticket.expires_in, 30);
         assert_eq!(rig.accounts.redeem(&ticket.ticket).await, Ok::<Caller, _>(caller));
@@ -219,7 +223,7 @@ async fn a_ticket_works_once_and_for_thirty_seconds() {
 #[tokio::test]
 async fn g13_a_ticket_of_a_session_that_ended_lets_nobody_in() {
     for rig in rigs(settings()).await {
-        let caller = rig.caller(&rig.register("grace").await.tokens.access_token);
+        let caller = rig.caller(&rig.register("grace").await.tokens.access_token).await;
         let ticket = rig.accounts.ticket(caller).await.unwrap();
         rig.accounts.logout(caller).await.unwrap();
         assert_eq!(rig.accounts.redeem(&ticket.ticket).await.unwrap_err().code, Code::Unauthenticated);
@@ -231,13 +235,13 @@ async fn a_restart_signs_nobody_out_and_nobody_in() {
     for mut rig in rigs(settings()).await {
         let here = rig.register("grace").await;
         let gone = rig.login("grace", None).await;
-        rig.accounts.logout(rig.caller(&gone.tokens.access_token)).await.unwrap();
+        rig.accounts.logout(rig.caller(&gone.tokens.access_token).await).await.unwrap();
         rig.reopen().await;
-        assert_eq!(rig.caller(&here.tokens.access_token).user, here.user.id);
-        assert_eq!(rig.code(&gone.tokens.access_token), Some(Code::Unauthenticated));
+        assert_eq!(rig.caller(&here.tokens.access_token).await.user, here.user.id);
+        assert_eq!(rig.code(&gone.tokens.access_token).await, Some(Code::Unauthenticated));
         assert!(rig.refresh(&gone.tokens.refresh_token).await.is_err());
         let tokens = rig.refresh(&here.tokens.refresh_token).await.unwrap();
-        assert_eq!(rig.accounts.admit(&rig.caller(&tokens.access_token)).await, Ok(()));
+        assert_eq!(rig.accounts.admit(&rig.caller(&tokens.access_token).await).await, Ok(()));
         assert!(rig.try_login("grace", PASSWORD, None, address(1)).await.is_ok());
     }
 }

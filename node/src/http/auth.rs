@@ -70,5 +70,5 @@ pub(crate) async fn end_session(
 
 /// `/.well-known/jwks.json`: for who verifies tokens itself.
 pub(crate) async fn jwks(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(app.starling.accounts.jwks()))
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(app.starling.accounts.jwks().await))
 }

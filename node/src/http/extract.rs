@@ -30,7 +30,7 @@ impl FromRequestParts<App> for Signed {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Signed, Refusal> {
         let Open(from) = address(parts)?;
         let token = bearer(parts).ok_or_else(|| Error::new(Code::Unauthenticated, "an access token is needed"))?;
-        match app.starling.accounts.authenticate(token) {
+        match app.starling.accounts.authenticate(token).await {
             Ok(caller) => {
                 app.starling.accounts.throttle(Some(&caller), from).await?;
                 Ok(Signed(caller))

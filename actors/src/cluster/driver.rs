@@ -2,6 +2,7 @@
 //! mail between them and the router. One task does it all, in the order in which things happen; it decides nothing.
 
 mod errands;
+mod losses;
 
 use std::{
     collections::HashMap,
@@ -13,14 +14,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{ConversationId, Incarnation, cluster::MemberState, peer::Parcel};
+use protocol::{ConversationId, Incarnation, NodeId, cluster::MemberState, peer::Parcel};
 use storage::{cluster::Cluster, health::Health};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
-use self::errands::Errands;
+use self::{errands::Errands, losses::Losses};
 use super::{
     link::{ClusterLink, LinkEvent},
     membership::{self, Me, Snapshot},
@@ -104,6 +105,7 @@ impl Membership {
             wake_at: now,
             compare_at: now + COMPARE,
             peers: peers.clone(),
+            losses: Losses::default(),
             snapshot,
             end,
         };
@@ -196,12 +198,14 @@ struct Driver {
     wake_at: Instant,
     compare_at: Instant,
     peers: Peers,
+    losses: Losses,
     snapshot: watch::Sender<Snapshot>,
     end: watch::Sender<Option<End>>,
 }
 
 /// A run of a peer.
 struct Known {
+    node: NodeId,
     peer: Peer,
     /// A link stands, and nobody here has cut it.
     linked: bool,
@@ -257,6 +261,7 @@ impl Driver {
             LinkEvent::Up { peer, version } => {
                 let (run, now) = (peer.incarnation, self.clock.now());
                 let fresh = || Known {
+                    node: peer.node.clone(),
                     peer: Peer::new(&peer.node, Bounds::default()),
                     linked: false,
                     wake_at: None,
@@ -268,7 +273,7 @@ impl Driver {
             }
             LinkEvent::Frame { from, frame } => self.frame(from, frame),
             LinkEvent::Down { peer, why } => {
-                tracing::info!(peer = self.name(peer), why, "the link to a peer is down");
+                self.say_lost(peer, &why);
                 self.peer(peer, peer::Input::Down);
                 self.unlinked(peer);
                 self.membership(membership::Input::LinkDown(peer));
@@ -379,12 +384,15 @@ impl Driver {
                 self.link.send(run, frame);
             }
             Action::Cut(why) => {
-                tracing::warn!(peer = self.name(run), why, "the link to a peer is cut");
+                self.say_lost(run, &why);
                 self.link.drop_peer(run);
                 self.unlinked(run);
             }
             Action::Deliver(parcels) => self.router.receive_all(run, parcels),
-            Action::Heard(beat) => self.membership(membership::Input::Beat(run, beat)),
+            Action::Heard(beat) => {
+                self.say_found(run, beat.hears_you);
+                self.membership(membership::Input::Beat(run, beat));
+            }
             Action::Answer(requester, outcome) => self.router.answer(requester, outcome),
             Action::HandBack { parcel, sent } => self.router.hand_back(parcel, sent),
             Action::Forget(c, slice, watch) => self.router.forget_watch(run, c, slice, watch),
@@ -407,8 +415,22 @@ impl Driver {
         }
     }
 
-    fn name(&self, run: Incarnation) -> String {
-        let member = self.state.view().member(run);
-        member.map_or_else(|| format!("{run}"), |member| member.node.as_str().to_owned())
+    fn say_lost(&mut self, run: Incarnation, why: &str) {
+        let peers = self.peers.lock();
+        let Some(Known { node, .. }) = peers.get(&run) else { return };
+        if self.losses.lost(node) {
+            tracing::info!(peer = node.as_str(), why, "the link to a peer is down");
+        } else {
+            tracing::debug!(peer = node.as_str(), why, "the link to a peer is down again");
+        }
+    }
+
+    fn say_found(&mut self, run: Incarnation, hears_this: bool) {
+        let peers = self.peers.lock();
+        if let Some(Known { node, .. }) = peers.get(&run).filter(|_| hears_this && !self.losses.is_empty())
+            && self.losses.found(node)
+        {
+            tracing::info!(peer = node.as_str(), "the link to a peer stands again");
+        }
     }
 }

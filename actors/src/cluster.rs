@@ -2,6 +2,7 @@
 //! peers are handed in.
 
 pub mod driver;
+pub(crate) mod early;
 pub(crate) mod jitter;
 pub mod link;
 pub mod membership;

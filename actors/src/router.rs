@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     cluster::{
+        early::Early,
         notes::Notes,
         places::Places,
         tally::Tally,
@@ -101,6 +102,7 @@ pub(crate) struct Router {
     abroad: OnceLock<Box<dyn Abroad>>,
     news: watch::Sender<News>,
     told: Mutex<Told>,
+    early: Mutex<Early>,
     notes: OnceLock<Arc<Notes>>,
     /// Who waits to hear that nothing of these conversations is untold.
     looking_after: Mutex<HashMap<ConversationId, Vec<oneshot::Sender<()>>>>,
@@ -117,8 +119,24 @@ impl Router {
 
     /// Parcels came from a peer, in order.
     pub(crate) fn receive_all(&self, from: Incarnation, parcels: impl IntoIterator<Item = Parcel>) {
-        parcels.into_iter().for_each(|parcel| self.receive(from, parcel));
+        for parcel in parcels {
+            let parcel = {
+                // asked under the lock: a view that is installed meanwhile finds what was kept
+                let mut early = self.early();
+                early.keep(from, parcel, self.places().version(), self.clock.now())
+            };
+            match parcel {
+                Some(parcel) => self.receive(from, parcel),
+                None => self.read_view(),
+            }
+        }
         self.flush();
+    }
+
+    /// Takes what waited for a view that is in force now, or has waited too long.
+    fn receive_early(&self) {
+        let due = self.early().due(self.places().version(), self.clock.now());
+        due.into_iter().for_each(|(from, parcel)| self.receive(from, parcel));
     }
 
     fn receive(&self, from: Incarnation, parcel: Parcel) {
@@ -164,10 +182,12 @@ impl Router {
         for c in mailboxes.conversations() {
             mailboxes.inform(c, conversation::Input::Placed(places.clone()));
         }
+        self.receive_early();
     }
 
     /// The link to a peer was reset: what was told through it may not have arrived.
     pub(crate) fn lost(&self, peer: Incarnation) {
+        self.early().forget(peer);
         self.forget(peer);
         self.forgotten(peer, None);
         self.news.send_modify(|news| news.losses += 1);
@@ -218,6 +238,7 @@ impl Router {
 
     /// Tells every member, this node included, what it should have of this one: twice a second.
     pub(crate) fn compare_all(&self) {
+        self.receive_early();
         let places = self.places();
         if places.is_alone() {
             return;
@@ -250,6 +271,7 @@ impl Router {
             abroad,
             news,
             told,
+            early: Mutex::default(),
             notes: OnceLock::new(),
             looking_after: Mutex::default(),
             flushing: Arc::default(),
@@ -424,11 +446,13 @@ impl Router {
                 }
             }
             owner => {
-                if view > places.version() {
+                let is_behind = view > places.version();
+                if is_behind {
                     self.read_view();
                 }
                 match owner {
-                    Some(owner) if !forwarded => self.forward(owner, mail),
+                    // by an earlier view than the sender's: that owner may be gone
+                    Some(owner) if !forwarded && !is_behind => self.forward(owner, mail),
                     _ => self.refuse(requester, Error::new(Code::Moved, "another node owns this conversation now")),
                 }
             }
@@ -523,6 +547,10 @@ impl Router {
         if let Some(requester) = requester {
             self.answer(requester, Outcome::Refused(error.into()));
         }
+    }
+
+    fn early(&self) -> MutexGuard<'_, Early> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {

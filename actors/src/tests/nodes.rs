@@ -8,8 +8,9 @@ use std::{
 };
 
 use protocol::{
-    ConversationId, Incarnation,
-    peer::{Mail, Parcel, ToConnections},
+    ConversationId, Incarnation, UserId,
+    cluster::View,
+    peer::{Mail, Parcel, Slice, ToConnections},
     request::Verb,
 };
 use serde_json::Value;
@@ -98,14 +99,20 @@ impl Cluster {
 
     /// A new view: these are up, the others draining.
     async fn place(&mut self, up: &[u8]) {
+        let view = self.decide(up).await;
+        for rig in &self.nodes {
+            rig.starling.router.install(&Places::of(&view));
+        }
+    }
+
+    /// The same, and no node knows of it yet.
+    async fn decide(&mut self, up: &[u8]) -> View {
         self.version += 1;
         let rest: Vec<u8> = (1..=3).filter(|n| !up.contains(n)).collect();
         let view = view(self.version, up, &rest);
         let stored = self.nodes[0].store.cluster.as_ref().unwrap().change(&view).await.unwrap();
         assert_eq!(stored, storage::cluster::Changed::Applied);
-        for rig in &self.nodes {
-            rig.starling.router.install(&Places::of(&view));
-        }
+        view
     }
 
     /// What is sent from one to the other gets lost from now on.
@@ -210,6 +217,30 @@ async fn an_event_goes_to_each_node_once_however_many_sockets_are_there() {
         sent.sort_unstable();
         assert_eq!(sent, [(node(3), node(1)), (node(3), node(2))], "{cid}, to 20 sockets on each");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_until_all_go_by_the_new_view() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let view = cluster.decide(&[1, 2]).await;
+    let places = Places::of(&view);
+    let of_two = |n: &u8| places.channel(Slice::of(UserId([*n; 16]))) == Some(node(2));
+    let [ann, bob] = [0, 1].map(|nth| (1..100).filter(of_two).nth(nth).unwrap());
+    let (ann, bob) = (cluster.node(1).user(ann).await, cluster.node(2).user(bob).await);
+    let mut c = cluster.node(3).group(&[ann, bob]).await;
+    while places.conversation(c) != Some(node(1)) {
+        c = cluster.node(3).group(&[ann, bob]).await;
+    }
+    let (mut ann, mut bob) = (cluster.node(1).socket(ann, "a").await, cluster.node(2).socket(bob, "b").await);
+    // node 1 owns the conversation now, and asks node 2 where its members are, and that does not know why yet
+    cluster.node(1).starling.router.install(&places);
+    let (begun, id) = (tokio::time::Instant::now(), ann.say(TestSocket::post(c, "m1", "at once?")));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    [2, 3].into_iter().for_each(|n| cluster.node(n).starling.router.install(&places));
+    assert_eq!(ann.answer(id).await["t"], "ok");
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    while learns(&mut bob).await < 2 {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,6 +415,7 @@ async fn what_is_appended_was_noted_and_a_node_that_is_no_member_appends_nothing
 fn every_test_that_the_document_names_exists() {
     let tests = concat!(
         include_str!("nodes.rs"),
+        include_str!("../cluster/early.rs"),
         include_str!("../cluster/told/tests.rs"),
         include_str!("../conversation/state/tests.rs"),
         include_str!("../conversation/state/tests/answers.rs"),

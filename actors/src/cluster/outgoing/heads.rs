@@ -68,6 +68,8 @@ pub(super) struct Heads {
     by_conversation: BTreeMap<ConversationId, Entry>,
     pairs: usize,
     resync: BTreeSet<ConnId>,
+    /// For who asked and is among those that must come back. A socket is closed by then; a call has no other answer.
+    behind_resync: Vec<(ConnId, u32, Outcome)>,
 }
 
 /// What did not wait before [`Heads::fold`], and needs a place in the queue now.
@@ -80,7 +82,8 @@ pub(super) struct Fresh {
 impl Heads {
     /// None; at most this many pairs of a conversation and a socket.
     pub(super) fn new(pairs_max: usize) -> Heads {
-        Heads { pairs_max, by_conversation: BTreeMap::new(), pairs: 0, resync: BTreeSet::new() }
+        let (by_conversation, resync) = (BTreeMap::new(), BTreeSet::new());
+        Heads { pairs_max, by_conversation, pairs: 0, resync, behind_resync: Vec::new() }
     }
 
     /// True if heads of this conversation wait: nothing later of it may overtake them.
@@ -117,8 +120,11 @@ impl Heads {
                 resync.insert(conn);
             }
         }
-        // who must come back is not answered before it was told what came before the answer
-        entry.answers.extend(told.answer.filter(|(conn, ..)| answering && !resync.contains(conn)));
+        if let Some(answer) = told.answer.filter(|_| answering) {
+            // nobody is answered before it was told what came before the answer
+            let behind = if resync.contains(&answer.0) { &mut self.behind_resync } else { &mut entry.answers };
+            behind.push(answer);
+        }
         if entry.to.is_empty() && entry.answers.is_empty() {
             self.by_conversation.remove(&c);
         }
@@ -146,14 +152,18 @@ impl Heads {
         heads.chain(answers).map(parcel).collect()
     }
 
-    /// Who must come back.
-    pub(super) fn take_resync(&mut self, view: u64) -> Parcel {
-        let conns: Vec<ConnId> = std::mem::take(&mut self.resync).into_iter().collect();
-        Parcel { view, forwarded: false, mail: Mail::Connections(ToConnections::Resync(conns)) }
+    /// Who must come back, and after that the answers to those among them that ask.
+    pub(super) fn take_resync(&mut self, view: u64) -> Vec<Parcel> {
+        let resync = ToConnections::Resync(std::mem::take(&mut self.resync).into_iter().collect());
+        let answers = std::mem::take(&mut self.behind_resync).into_iter();
+        let answers = answers.map(|(conn, tag, outcome)| ToConnections::Answer(conn, tag, outcome));
+        let parcel = |mail| Parcel { view, forwarded: false, mail: Mail::Connections(mail) };
+        std::iter::once(resync).chain(answers).map(parcel).collect()
     }
 
     /// Answers are for the link they were meant for: who asks again over the next one is answered then.
     pub(super) fn forget_answers(&mut self) {
+        self.behind_resync.clear();
         self.by_conversation.values_mut().for_each(|entry| entry.answers.clear());
         self.by_conversation.retain(|_, entry| !entry.to.is_empty());
     }

@@ -240,8 +240,9 @@ impl Queue {
                 self.add_parts(Parcel { view: self.view, forwarded: false, mail });
             }
             Item::Resync => {
-                let resync = self.heads.take_resync(self.view);
-                self.add_parts(resync);
+                for parcel in self.heads.take_resync(self.view) {
+                    self.add_parts(parcel);
+                }
             }
         }
         true

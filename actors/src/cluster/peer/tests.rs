@@ -333,6 +333,19 @@ fn an_event_told_as_a_head_still_answers_who_asked_for_it_after_the_head() {
 }
 
 #[test]
+fn who_asked_and_must_come_back_is_answered_behind_that() {
+    let mut desk = Desk::up(SMALL);
+    desk.send((1..=5).map(post).collect());
+    // of the three sockets that are more than there is room for, a call may be one: it has no line that is closed
+    desk.send(vec![event(C, 6, &[1, 2, 3], None), event(D, 1, &[4, 5, 6], Some((6, 78)))]);
+    let said: Vec<_> = (1..=8).flat_map(|number| desk.acked(number)).collect();
+    assert_eq!(
+        said[2..],
+        ["5: event c5 to 1,2", "6: head c6 to 1,2,3", "7: head d1 to 4", "8: resync 5,6", "9: answer 6 78: 1"]
+    );
+}
+
+#[test]
 fn g9_whoever_was_removed_is_told_up_to_the_removal_and_no_further() {
     let mut desk = Desk::new(SMALL);
     desk.send(vec![event(C, 5, &[1, 2], None), event(C, 6, &[1], None)]);

@@ -274,9 +274,12 @@ impl State {
         }
     }
 
+    /// Reads whose the log is, if somebody waits to be refused or a dead node may have owned it.
     pub(super) fn verify(&mut self, out: &mut Vec<Action>) {
-        if self.verifying.is_empty() && !self.refusing.is_empty() {
+        let under_way = !self.verifying.is_empty() || self.untold.proving;
+        if !under_way && (!self.refusing.is_empty() || self.untold.unproved) {
             self.verifying = std::mem::take(&mut self.refusing);
+            self.untold.proving = std::mem::take(&mut self.untold.unproved);
             out.push(Action::Store(Job::Verify));
         }
     }
@@ -285,7 +288,8 @@ impl State {
         &mut self, result: Result<Option<Standing>, storage::Error>, now: Now, out: &mut Vec<Action>,
     ) {
         let verifying = std::mem::take(&mut self.verifying);
-        if verifying.is_empty() {
+        let proving = std::mem::take(&mut self.untold.proving);
+        if verifying.is_empty() && !proving {
             return;
         }
         let owned = matches!(self.stage, Stage::Ready);
@@ -294,8 +298,12 @@ impl State {
                 verifying.into_iter().for_each(|(wish, outcome)| answer(wish.what.requester, outcome, out));
             }
             // an append under way comes first: its answer says what became of it, and whose the log is
-            Ok(_) if self.flight.is_some() => self.refusing.splice(..0, verifying).for_each(drop),
+            Ok(_) if self.flight.is_some() => {
+                self.untold.unproved |= proving;
+                self.refusing.splice(..0, verifying).for_each(drop);
+            }
             Ok(standing) => {
+                self.untold.unproved |= proving;
                 // not ours any more: judge again under the next claim, which it is worth, whatever a peek may have said meanwhile
                 verifying.into_iter().rev().for_each(|(wish, _)| self.put_back(Wish { peek: Peek::Known, ..wish }));
                 if owned && standing.is_some_and(|s| s.owner != self.me) {
@@ -304,7 +312,13 @@ impl State {
                     self.lose(false, out);
                 }
             }
-            Err(_) => verifying.iter().for_each(|(wish, _)| give_up(wish, out)),
+            Err(_) => {
+                verifying.iter().for_each(|(wish, _)| give_up(wish, out));
+                if proving {
+                    self.untold.unproved = true;
+                    self.pause(now);
+                }
+            }
         }
     }
 }

@@ -54,6 +54,8 @@ impl State {
             && self.typing.is_empty()
             && !self.loading
             && !self.restarted
+            && !self.untold.unproved
+            && !self.untold.proving
     }
 
     pub(super) fn schedule(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -47,6 +47,8 @@ impl State {
             wish.peek = Peek::Asked;
             out.push(Action::Store(Job::Peek(wish.what.by)));
         }
+        // a claim proves more than a read does
+        self.restarted |= std::mem::take(&mut self.untold.unproved);
         let wanted = here && self.waiting.iter().any(|w| w.peek == Peek::Known);
         if self.restarted || !self.limbo.is_empty() || wanted {
             self.stage = Stage::Claiming;
@@ -282,6 +284,7 @@ impl State {
     pub(super) fn lose(&mut self, continues: bool, out: &mut Vec<Action>) {
         (self.stage, self.continues, self.loading) = (Stage::Cold, continues, false);
         self.owned = None;
+        self.untold.unproved |= std::mem::take(&mut self.untold.proving);
         self.unsettled.clear();
         for (wish, _) in std::mem::take(&mut self.refusing).into_iter().rev() {
             self.waiting.push_front(wish);

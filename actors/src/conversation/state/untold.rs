@@ -5,7 +5,7 @@
 use protocol::{Seq, cluster::SLOT, peer::ToConnections};
 use tokio::time::Instant;
 
-use super::{Action, Job, Stage, State, clock::TICK, outcomes::give_up, placed::moved};
+use super::{Action, Job, State, clock::TICK, outcomes::give_up, placed::moved};
 use crate::{conversation::audience::Telling, entities::Now};
 
 /// Events after which somebody who has left is watched no more, whatever they know: as long as they are, what came since
@@ -32,6 +32,10 @@ pub(super) struct Untold {
     asked: Option<Instant>,
     /// Somebody waits to hear that everybody knows everything.
     awaited: bool,
+    /// A dead node may have owned the log since it was claimed here: whose it is must be read.
+    pub(super) unproved: bool,
+    /// That is being read.
+    pub(super) proving: bool,
 }
 
 impl Untold {
@@ -87,8 +91,8 @@ impl State {
 
     /// What a dead node noted is placed here now.
     pub(super) fn look_after(&mut self) {
-        // whoever owns the log by a claim of its own has told its devices how far it goes
-        self.restarted |= matches!(self.stage, Stage::Cold);
+        // an owner has told its devices how far the log goes, if it is the owner still
+        self.untold.unproved = true;
         self.untold.awaited = true;
         self.untold.owing = self.untold.noting;
     }

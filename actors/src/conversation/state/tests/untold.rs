@@ -111,8 +111,25 @@ async fn what_a_dead_node_noted_is_claimed_and_told_although_the_store_fails_at_
     let mut said = desk.take();
     said.sort();
     assert_eq!(said, ["head 1 to 1", "head 1 to 2", "head 1 to 3", "looked after"]);
+    desk.jobs();
     desk.run(Input::LookAfter).await;
-    assert_eq!((desk.take(), desk.jobs()), (vec!["looked after".to_owned()], Vec::new()), "its owner already");
+    assert_eq!((desk.jobs(), desk.take()), (vec!["verify"], vec!["looked after".to_owned()]), "its owner still");
+}
+
+#[tokio::test]
+async fn who_believes_to_own_what_a_dead_node_has_owned_since_claims_it_and_tells() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.take();
+    desk.store.log.claim(C, node(2), None).await.unwrap();
+    desk.fail(Operation::ReadLog, Fault::Refuse);
+    desk.run(Input::LookAfter).await;
+    desk.wait(1_000).await;
+    assert_eq!(desk.take(), [""; 0], "not before it has claimed");
+    desk.wait(1_000).await;
+    let mut said = desk.take();
+    said.sort();
+    assert_eq!(said, ["head 2 to 1", "head 2 to 2", "head 2 to 3", "looked after"]);
 }
 
 #[tokio::test]

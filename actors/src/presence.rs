@@ -2,20 +2,22 @@
 //! the conversations and sockets that watch them. Only on the node that the view calls its place. The rules are pure; the
 //! shell carries mail.
 
+mod entry;
+mod seen;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use protocol::{
-    Code, ConversationId, Error, Incarnation, Millis, UserId,
+    Code, ConversationId, Error, Incarnation, UserId,
     peer::{Address, Done, Mail, Outcome, Requester, Slice, ToConnections, ToConversation, ToPresence, WatchId},
-    push::PresenceState,
-    request::Presence,
 };
 use tokio::time::Instant;
 
+use self::entry::Entry;
 use crate::{
     cluster::{
         places::Places,
@@ -27,6 +29,9 @@ use crate::{
 
 /// How long a channel that nobody uses stays.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long nobody looks offline because a link was reset, or the channel has just begun here: registrations are made
+/// again within a second, once there is a link.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What it is told.
 #[derive(Debug)]
@@ -76,14 +81,6 @@ pub(crate) enum Action {
 /// A conversation as one node runs it: while it moves, two nodes may.
 pub(crate) type Watcher = (ConversationId, Incarnation);
 
-#[derive(Debug, Default)]
-struct Entry {
-    devices: Vec<(Address, Presence)>,
-    last_seen: Option<Millis>,
-    conversations: Vec<Watcher>,
-    watchers: Vec<Address>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -93,24 +90,15 @@ pub(crate) struct State {
     users: HashMap<UserId, Entry>,
     watches: HashMap<Watcher, (WatchId, Vec<UserId>)>,
     by_watcher: HashMap<Address, Vec<UserId>>,
+    /// When whose registrations were lost, in that order.
+    lost: VecDeque<(Instant, UserId)>,
+    /// Something has come since it is here.
+    begun: bool,
+    /// Until when it does not know who is offline.
+    begins_until: Option<Instant>,
     restarted: bool,
-    woken_at: Option<Instant>,
-}
-
-impl Entry {
-    fn is_unused(&self) -> bool {
-        self.devices.is_empty() && self.conversations.is_empty() && self.watchers.is_empty()
-    }
-
-    fn appearance(&self) -> PresenceState {
-        let online = self.devices.iter().any(|(_, state)| *state == Presence::Online);
-        let state = match (self.devices.is_empty(), online) {
-            (true, _) => Presence::Offline,
-            (false, true) => Presence::Online,
-            (false, false) => Presence::Away,
-        };
-        PresenceState { state, last_seen_at: if self.devices.is_empty() { self.last_seen } else { None } }
-    }
+    idle_at: Option<Instant>,
+    wake: Option<Instant>,
 }
 
 impl State {
@@ -122,8 +110,12 @@ impl State {
             users: HashMap::new(),
             watches: HashMap::new(),
             by_watcher: HashMap::new(),
+            lost: VecDeque::new(),
+            begun: false,
+            begins_until: None,
             restarted,
-            woken_at: None,
+            idle_at: None,
+            wake: None,
         }
     }
 
@@ -132,9 +124,15 @@ impl State {
         let mut out = Vec::new();
         if std::mem::take(&mut self.restarted) {
             out.push(Action::Refill(self.slice));
+            self.begin(now);
         }
         match input {
-            Input::Mail { from, mail, .. } if self.is_here() => self.mail(from, mail, now, &mut out),
+            Input::Mail { from, mail, .. } if self.is_here() => {
+                if !self.begun && !self.places.is_alone() {
+                    self.begin(now);
+                }
+                self.mail(from, mail, now, &mut out);
+            }
             Input::Mail { view, mail, .. } => self.misplaced(view, mail, &mut out),
             Input::Placed(places) => self.placed(places),
             Input::Forget(node) => self.forget(node, now, &mut out),
@@ -142,18 +140,25 @@ impl State {
                 self.unwatch((c, by), watch);
             }
             Input::Count { from, round } => out.push(Action::Counted { from, round, tally: self.tally(from) }),
-            Input::Tick => self.woken_at = None,
+            Input::Tick => self.tick(now, &mut out),
         }
         if self.users.is_empty() {
-            if self.woken_at.is_none() && out.is_empty() {
+            if self.idle_at.is_none() && out.is_empty() {
                 out.push(Action::StopIfIdle);
             }
-            if self.woken_at.is_none() {
-                self.woken_at = Some(now.mono + IDLE);
-                out.push(Action::WakeAt(now.mono + IDLE));
-            }
+            self.idle_at.get_or_insert(now.mono + IDLE);
         }
+        self.schedule(&mut out);
         out
+    }
+
+    fn schedule(&mut self, out: &mut Vec<Action>) {
+        let lapse = self.lost.front().map(|(since, _)| *since + GRACE);
+        let next = [self.idle_at, self.begins_until, lapse].into_iter().flatten().min();
+        if let Some(at) = next.filter(|at| self.wake.is_none_or(|wake| *at < wake)) {
+            self.wake = Some(at);
+            out.push(Action::WakeAt(at));
+        }
     }
 
     fn is_here(&self) -> bool {
@@ -179,6 +184,17 @@ impl State {
         }
     }
 
+    /// Those who were registered elsewhere before, or here before a crash, are about to register again.
+    fn begin(&mut self, now: Now) {
+        (self.begun, self.begins_until) = (true, Some(now.mono + GRACE));
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.wake = None;
+        self.idle_at = self.idle_at.filter(|at| *at > now.mono);
+        self.lapse(now.mono, out);
+    }
+
     /// Nothing from there is registered or watched any more. Whoever of it is still there says so again.
     fn forget(&mut self, node: Incarnation, now: Now, out: &mut Vec<Action>) {
         let watches: Vec<(Watcher, WatchId)> =
@@ -193,7 +209,13 @@ impl State {
             there.map(|(at, _)| (*user, *at)).collect::<Vec<_>>()
         };
         let devices: Vec<(UserId, Address)> = self.users.iter().flat_map(of).collect();
-        devices.into_iter().for_each(|(user, at)| self.unregister(user, at, now, out));
+        for (user, at) in devices {
+            if let Some(entry) = self.users.get_mut(&user) {
+                entry.lose(at, now);
+                self.lost.push_back((now.mono, user));
+                self.detached(user, at, out);
+            }
+        }
     }
 
     fn tally(&self, from: Incarnation) -> Tally {
@@ -212,14 +234,10 @@ impl State {
             ToPresence::Register(user, at, state) => {
                 let entry = self.users.entry(user).or_default();
                 let before = entry.appearance();
-                match entry.devices.iter_mut().find(|(address, _)| *address == at) {
-                    Some(device) => device.1 = state,
-                    None => {
-                        entry.devices.push((at, state));
-                        let told = entry.conversations.clone();
-                        let attached = |watch| ToConversation::Attached { watch, user, at };
-                        self.tell(told, attached, out);
-                    }
+                if entry.register(at, state) {
+                    let told = entry.conversations.clone();
+                    let attached = |watch| ToConversation::Attached { watch, user, at };
+                    self.tell(told, attached, out);
                 }
                 out.push(Action::Connections(at.node, ToConnections::Registered(at.conn)));
                 self.appeared(user, before, out);
@@ -255,15 +273,17 @@ impl State {
 
     fn unregister(&mut self, user: UserId, at: Address, now: Now, out: &mut Vec<Action>) {
         let Some(entry) = self.users.get_mut(&user) else { return };
-        let (before, devices) = (entry.appearance(), entry.devices.len());
-        entry.devices.retain(|(address, _)| *address != at);
-        if entry.devices.len() < devices {
-            entry.last_seen = Some(now.wall);
-            let told = entry.conversations.clone();
-            self.tell(told, |watch| ToConversation::Detached { watch, user, at }, out);
+        let before = entry.appearance();
+        if entry.unregister(at, now) {
+            self.detached(user, at, out);
         }
         self.appeared(user, before, out);
         self.drop_unused(&[user]);
+    }
+
+    fn detached(&self, user: UserId, at: Address, out: &mut Vec<Action>) {
+        let told = self.users.get(&user).map(|entry| entry.conversations.clone()).unwrap_or_default();
+        self.tell(told, |watch| ToConversation::Detached { watch, user, at }, out);
     }
 
     /// Tells conversations something, each by the name of its watch.
@@ -310,42 +330,6 @@ impl State {
         }
         out.push(Action::Watched(watcher, self.slice, watch, devices));
         self.drop_unused(&gone);
-    }
-
-    fn watch_users(&mut self, at: Address, users: Vec<UserId>, out: &mut Vec<Action>) {
-        let before = self.by_watcher.remove(&at).unwrap_or_default();
-        for user in &before {
-            if let Some(entry) = self.users.get_mut(user) {
-                entry.watchers.retain(|other| *other != at);
-            }
-        }
-        for user in &users {
-            self.users.entry(*user).or_default().watchers.push(at);
-        }
-        if !users.is_empty() {
-            let fresh: Vec<_> =
-                users.iter().filter(|user| !before.contains(user)).map(|user| (*user, self.state_of(*user))).collect();
-            if !fresh.is_empty() {
-                out.push(Action::Connections(at.node, ToConnections::Presence { states: fresh, to: vec![at.conn] }));
-            }
-            self.by_watcher.insert(at, users);
-        }
-        self.drop_unused(&before);
-    }
-
-    fn appeared(&self, user: UserId, before: PresenceState, out: &mut Vec<Action>) {
-        let now = self.state_of(user);
-        if now.state == before.state {
-            return;
-        }
-        for at in self.users.get(&user).into_iter().flat_map(|entry| &entry.watchers) {
-            let mail = ToConnections::Presence { states: vec![(user, now)], to: vec![at.conn] };
-            out.push(Action::Connections(at.node, mail));
-        }
-    }
-
-    fn state_of(&self, user: UserId) -> PresenceState {
-        self.users.get(&user).map_or(PresenceState { state: Presence::Offline, last_seen_at: None }, Entry::appearance)
     }
 
     fn drop_unused(&mut self, users: &[UserId]) {

@@ -197,6 +197,12 @@ impl Router {
         }
     }
 
+    /// The link to a peer stands again: what was registered and watched through the one before, and could not be made again
+    /// without one, is now.
+    pub(crate) fn regained(&self, peer: Incarnation) {
+        self.forgotten(peer, None);
+    }
+
     /// A request was not sent, or its link broke. A session of this node sends again what was on its way when it hears that
     /// the link was lost ([`Router::lost`]); whoever else asked is answered, so that they do.
     pub(crate) fn hand_back(&self, parcel: Parcel, sent: bool) {

@@ -267,8 +267,12 @@ impl Driver {
                     wake_at: None,
                     heard_at: now,
                 };
+                let met = self.peers.lock().contains_key(&run);
                 self.peers.lock().entry(run).or_insert_with(fresh).linked = true;
                 self.peer(run, peer::Input::Up(version));
+                if met {
+                    self.router.regained(run);
+                }
                 self.membership(membership::Input::LinkUp(peer));
             }
             LinkEvent::Frame { from, frame } => self.frame(from, frame),

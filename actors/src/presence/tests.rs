@@ -1,6 +1,6 @@
 //! A channel, and what becomes of it when mail is lost, late or doubled, and nodes go.
 
-use protocol::ConnId;
+use protocol::{ConnId, request::Presence};
 
 use super::*;
 use crate::cluster::places::views::{node, places};
@@ -25,7 +25,7 @@ impl Desk {
     /// On node 1, where everything is placed, in a cluster with 2 and 3.
     fn new() -> Desk {
         let state = State::new(Slice(0), node(1), places(5, &[1], &[2, 3]), false);
-        Desk { state, now: Now { mono: Instant::now(), wall: Millis(1) } }
+        Desk { state, now: Now { mono: Instant::now(), wall: protocol::Millis(1) } }
     }
 
     fn on(&mut self, input: Input) -> Vec<Action> {
@@ -121,6 +121,68 @@ fn what_came_from_a_node_that_was_lost_is_forgotten_and_others_are_told() {
         other => panic!("{other:?}"),
     };
     assert_eq!((count(&mut desk, 2), count(&mut desk, 3)), (0, 2));
+}
+
+/// What watchers of users are told.
+fn seen(actions: &[Action]) -> Vec<(u8, Presence, Option<u64>)> {
+    let states = actions.iter().filter_map(|action| match action {
+        Action::Connections(_, ToConnections::Presence { states, .. }) => Some(states),
+        _ => None,
+    });
+    let mut seen: Vec<_> =
+        states.flatten().map(|(user, state)| (user.0[2], state.state, state.last_seen_at.map(|at| at.0))).collect();
+    seen.sort_by_key(|(user, ..)| *user);
+    seen
+}
+
+impl Desk {
+    fn watched_by(&mut self, at: Address, users: &[u8]) -> Vec<Action> {
+        let users = users.iter().map(|n| user(*n)).collect();
+        self.mail(3, ToPresence::WatchUsers { at, users })
+    }
+
+    fn wait(&mut self, time: Duration) -> Vec<Action> {
+        self.now.mono += time;
+        self.now.wall.0 += u64::try_from(time.as_millis()).unwrap();
+        self.on(Input::Tick)
+    }
+}
+
+#[test]
+fn a_channel_that_has_just_begun_calls_nobody_offline_at_once() {
+    let mut desk = Desk::new();
+    assert_eq!(seen(&desk.watched_by(device(3, 1), &[4, 5])), []);
+    assert_eq!(seen(&desk.register(device(2, 9), 5)), [(5, Presence::Online, None)]);
+    assert_eq!(seen(&desk.wait(GRACE)), [(4, Presence::Offline, None)]);
+    assert_eq!(seen(&desk.watched_by(device(3, 2), &[4])), [(4, Presence::Offline, None)], "it knows now");
+}
+
+#[test]
+fn who_registers_again_within_the_grace_never_looks_gone() {
+    let mut desk = Desk::new();
+    desk.watched_by(device(3, 1), &[4]);
+    desk.register(device(2, 9), 4);
+    desk.wait(GRACE);
+    for _ in 0..2 {
+        assert_eq!(seen(&desk.on(Input::Forget(node(2)))), []);
+        assert_eq!(seen(&desk.wait(GRACE / 2)), []);
+        assert_eq!(seen(&desk.register(device(2, 9), 4)), []);
+    }
+    assert_eq!(seen(&desk.wait(GRACE)), []);
+    let gone = desk.mail(2, ToPresence::Unregister(user(4), device(2, 9)));
+    assert_eq!(seen(&gone), [(4, Presence::Offline, Some(desk.now.wall.0))]);
+}
+
+#[test]
+fn who_does_not_register_again_looks_gone_since_they_were_lost() {
+    let mut desk = Desk::new();
+    desk.watched_by(device(3, 1), &[4]);
+    desk.register(device(2, 9), 4);
+    desk.wait(GRACE);
+    let lost = desk.now.wall.0;
+    desk.on(Input::Forget(node(2)));
+    assert_eq!(seen(&desk.wait(GRACE / 2)), []);
+    assert_eq!(seen(&desk.wait(GRACE / 2)), [(4, Presence::Offline, Some(lost))]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod slowdown;
 
 use std::{future::Future, net::IpAddr, sync::Arc};
 
-use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, rest};
+use protocol::{Code, Error, Millis, SessionId, UserId, close::CloseCode, peer::EndedSession, rest};
 use storage::accounts::SignIn;
 
 use self::{
@@ -43,8 +43,14 @@ pub struct Caller {
     pub expires_at: Millis,
 }
 
-/// Told when a session ends while it may have live sockets.
-pub type OnEnd = Arc<dyn Fn(SessionId, CloseCode) + Send + Sync>;
+/// What follows from the end of a session outside of the accounts.
+pub trait OnEnd: Send + Sync {
+    /// Its sockets on this node are closed.
+    fn close(&self, session: SessionId, code: CloseCode);
+
+    /// It was ended here: the other nodes are told at once. What is lost of that they read from the token store.
+    fn tell_others(&self, ended: EndedSession);
+}
 
 /// Accounts over the store. Errors of all that may fail: `unavailable` if the store refused (nothing was done), `timeout`
 /// if it did not say; asking again is safe.
@@ -62,7 +68,7 @@ struct Inner {
     slowdown: Slowdown,
     revoked: Revoked,
     doors: [tokio::sync::Mutex<()>; DOORS],
-    on_end: OnEnd,
+    on_end: Arc<dyn OnEnd>,
 }
 
 impl Accounts {
@@ -70,7 +76,7 @@ impl Accounts {
     ///
     /// # Errors
     /// The store's; `Corrupt` if the keys were sealed under another secret.
-    pub async fn start(world: World, settings: &Settings, on_end: OnEnd) -> Result<Accounts, storage::Error> {
+    pub async fn start(world: World, settings: &Settings, on_end: Arc<dyn OnEnd>) -> Result<Accounts, storage::Error> {
         let secrets = Arc::new(Secrets::new(&settings.auth.secret));
         let inner = Inner {
             keys: Keys::start(world.clone(), secrets.clone(), settings.auth.access_ttl).await?,
@@ -183,6 +189,11 @@ impl Accounts {
     /// registers a socket asks again afterwards: the session may have ended in between.
     pub fn is_revoked(&self, session: SessionId) -> bool {
         self.0.revoked.has(session)
+    }
+
+    /// Another node has ended a session. To hear it again changes nothing.
+    pub fn hear(&self, ended: EndedSession) {
+        self.0.hear(ended);
     }
 
     /// Takes a one-time ticket.

@@ -1,10 +1,14 @@
-//! The three kinds of entities of a node, as the router and the composition root see them.
+//! The three kinds of entities of a node, and the accounts, as the router and the composition root see them.
 
 use std::sync::Arc;
 
-use protocol::{ConnId, ConversationId, peer::Slice};
+use protocol::{
+    ConnId, ConversationId,
+    peer::{EndedSession, Slice},
+};
 
 use crate::{
+    Accounts,
     conversation::state as conversation,
     entities::{Entities, NotAdmitted},
     presence,
@@ -18,6 +22,7 @@ pub(crate) struct Kinds {
     pub(crate) conversations: Arc<Entities<conversation::State>>,
     pub(crate) presence: Arc<Entities<presence::State>>,
     pub(crate) sessions: Arc<Entities<session::State>>,
+    pub(crate) accounts: Arc<Accounts>,
 }
 
 impl Mailboxes for Kinds {
@@ -51,5 +56,9 @@ impl Mailboxes for Kinds {
 
     fn sessions(&self) -> Vec<ConnId> {
         self.sessions.keys()
+    }
+
+    fn ended(&self, ended: EndedSession) {
+        self.accounts.hear(ended);
     }
 }

@@ -105,10 +105,8 @@ impl Starling {
     pub async fn start(world: World, settings: Settings) -> Result<Starling, StartError> {
         let (me, limits) = (settings.incarnation, settings.limits);
         let connections = Arc::new(Connections::default());
-        let ending = connections.clone();
-        let on_end = Arc::new(move |session, code| ending.end_session(session, code));
-        let accounts = Arc::new(Accounts::start(world.clone(), &settings, on_end).await?);
         let router = Arc::new(Router::new(me, world.clock.clone(), connections.clone()));
+        let accounts = Arc::new(Accounts::start(world.clone(), &settings, router.clone()).await?);
 
         let (root, _) = Actor::spawn(None, NodeSupervisor, ()).await?;
         let root = root.get_cell();
@@ -162,7 +160,7 @@ impl Starling {
             }
         })
         .await?;
-        let kinds = Kinds { conversations, presence, sessions: sessions.clone() };
+        let kinds = Kinds { conversations, presence, sessions: sessions.clone(), accounts: accounts.clone() };
         router.open(kinds.clone());
         let service =
             Conversations::new(world.clone(), me, limits.text_chars, router.clone(), connections.clone(), turns);

@@ -13,15 +13,17 @@ use std::{
 
 use futures_util::StreamExt;
 use protocol::{
-    Code, ConnId, ConversationId, Error, Incarnation,
+    Code, ConnId, ConversationId, Error, Incarnation, SessionId,
+    close::CloseCode,
     peer::{
-        Address, Digest, Mail, Outcome, Parcel, Requester, Slice, ToConnections, ToConversation, ToNode, ToPresence,
-        WatchId,
+        Address, Digest, EndedSession, Mail, Outcome, Parcel, Requester, Slice, ToConnections, ToConversation, ToNode,
+        ToPresence, WatchId,
     },
 };
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    accounts::OnEnd,
     cluster::{
         early::Early,
         notes::Notes,
@@ -63,6 +65,9 @@ pub(crate) trait Mailboxes: Send + Sync {
 
     /// Sessions that run.
     fn sessions(&self) -> Vec<ConnId>;
+
+    /// Another node has ended a signed-in session.
+    fn ended(&self, ended: EndedSession);
 }
 
 /// The way to other nodes.
@@ -165,6 +170,7 @@ impl Router {
             }
             Mail::Node(ToNode::Rebuild) => self.forgotten(from, None),
             Mail::Node(ToNode::Refill(slice)) => self.forgotten(from, Some(slice)),
+            Mail::Node(ToNode::Ended(ended)) => mailboxes.ended(ended),
         }
     }
 
@@ -562,6 +568,18 @@ impl Router {
     fn told(&self) -> MutexGuard<'_, Told> {
         // a panic under the lock leaves numbers that the next comparison puts right
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OnEnd for Router {
+    fn close(&self, session: SessionId, code: CloseCode) {
+        self.connections.end_session(session, code);
+    }
+
+    fn tell_others(&self, ended: EndedSession) {
+        for member in self.places().members.iter().filter(|member| **member != self.me) {
+            self.post(*member, Mail::Node(ToNode::Ended(ended)));
+        }
     }
 }
 

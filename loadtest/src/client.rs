@@ -255,6 +255,11 @@ impl Handle {
         serde_json::from_str(&json).map_err(|e| Failed::Lost(format!("unexpected answer: {e} in {json}")))
     }
 
+    /// True once nothing that was asked waits for its reply.
+    pub fn is_idle(&self) -> bool {
+        self.pending.lock().as_ref().is_none_or(HashMap::is_empty)
+    }
+
     /// Sends text as it is: for what no client should say.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use wincode::{SchemaRead, SchemaWrite};
 
 use crate::{
-    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, UserId,
+    ClientId, Code, ConnId, ConversationId, Incarnation, Kind, Millis, Presence, Role, Seq, SessionId, UserId,
     push::{Marks, PresenceState},
 };
 
@@ -309,6 +309,20 @@ pub enum ToNode {
     Rebuild,
     /// The channel of this slice was restarted: who belongs to it registers, who watched it watches again.
     Refill(Slice),
+    /// The sender has ended a session: nothing of it is accepted or delivered any more.
+    Ended(EndedSession),
+}
+
+/// See [`ToNode::Ended`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct EndedSession {
+    /// Which.
+    pub session: SessionId,
+    /// The number of the close code for its sockets; one that is not known here means that it was revoked.
+    pub code: u16,
+    /// Until when an access token of it may live.
+    pub until: Millis,
 }
 
 /// See [`ToNode::Digest`].

@@ -1,5 +1,5 @@
-//! Sessions that ended while access tokens of theirs may live. Known in memory, told to the other nodes through the token
-//! store, learnt from them there. Never decides that a session ends: that is its row (see `sessions`).
+//! Sessions that ended while access tokens of theirs may live. Known in memory, told to the other nodes at once and through
+//! the token store, learnt from them. Never decides that a session ends: that is its row (see `sessions`).
 //!
 //! The token store may be away, be emptied, or come back as it was a while ago, and clocks differ. So what it says is only
 //! ever added to what is known here, and what it lacks is said again: after each failure, and every now and then anyway.
@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use protocol::{Millis, SessionId, close::CloseCode};
+use protocol::{Millis, SessionId, close::CloseCode, peer::EndedSession};
 use tokio::time::{Duration, sleep};
 
 use super::{Inner, keys::millis};
@@ -82,10 +82,19 @@ impl Inner {
         // Nothing waits for the token store: the row is written, so the session is over, and this node says so at once.
         let (now, until) = (self.world.clock.wall(), self.ends_to_matter(at));
         self.revoked.add(session, now, until);
-        (self.on_end)(session, code);
+        self.on_end.close(session, code);
+        self.on_end.tell_others(EndedSession { session, code: code.into(), until });
         if let Err(error) = self.world.store.tokens.revoke(session, now, until).await {
             tracing::warn!(%error, "cannot note a revoked session in the token store; trying on");
             self.revoked.untold.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Another node says that it has ended a session.
+    pub(super) fn hear(&self, ended: EndedSession) {
+        let EndedSession { session, code, until } = ended;
+        if self.revoked.add(session, self.world.clock.wall(), until) {
+            self.on_end.close(session, CloseCode::try_from(code).unwrap_or(CloseCode::SessionRevoked));
         }
     }
 
@@ -97,7 +106,7 @@ impl Inner {
         let told = tokens.revoked(since, now).await?;
         for (session, until) in &told {
             if self.revoked.add(*session, now, *until) {
-                (self.on_end)(*session, CloseCode::SessionRevoked);
+                self.on_end.close(*session, CloseCode::SessionRevoked);
             }
         }
         if review {

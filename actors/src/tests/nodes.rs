@@ -363,6 +363,24 @@ async fn a_channel_that_crashed_asks_every_node_and_is_refilled_from_all_of_them
 }
 
 #[tokio::test(start_paused = true)]
+async fn g13_a_session_ended_on_one_node_is_over_on_all_of_them_at_once() {
+    let cluster = Cluster::start().await;
+    let bob = cluster.node(2).user(2).await;
+    let mut socket = cluster.node(3).socket(bob, "b").await;
+    let asked = tokio::time::Instant::now();
+    cluster.node(1).starling.accounts.logout(bob).await.unwrap();
+    let bye = loop {
+        let push = socket.next().await.expect("it was not told");
+        if push["t"] == "bye" {
+            break push;
+        }
+    };
+    assert_eq!(bye["d"]["code"], 4502);
+    assert!(asked.elapsed() < Duration::from_millis(100), "nobody had to look: {:?}", asked.elapsed());
+    assert!((1..=3).all(|n| cluster.node(n).starling.accounts.is_revoked(bob.session)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rest_call_is_answered_by_an_owner_on_another_node_and_after_it_moved() {
     let mut cluster = Cluster::start().await;
     cluster.place(&[3]).await;

@@ -11,9 +11,10 @@ use std::{
 
 use actors::{
     Accounts, Caller, Clock, Random, Settings, World,
+    accounts::OnEnd,
     settings::{Auth, Limits, Secret},
 };
-use protocol::{Code, Error, Incarnation, Millis, SessionId, close::CloseCode, rest};
+use protocol::{Code, Error, Incarnation, Millis, SessionId, close::CloseCode, peer::EndedSession, rest};
 use storage::{History, Store, TokenStore, redis};
 use tokio::time::Instant;
 
@@ -56,6 +57,18 @@ impl Random for Seeded {
     }
 }
 
+/// Sessions whose sockets were to be closed. Nobody else is told: what others learn comes from the token store.
+#[derive(Default)]
+struct Ended(Mutex<Vec<(SessionId, CloseCode)>>);
+
+impl OnEnd for Ended {
+    fn close(&self, session: SessionId, code: CloseCode) {
+        self.0.lock().unwrap().push((session, code));
+    }
+
+    fn tell_others(&self, _: EndedSession) {}
+}
+
 /// Accounts and everything around them.
 pub(crate) struct Rig {
     pub(crate) accounts: Arc<Accounts>,
@@ -64,7 +77,7 @@ pub(crate) struct Rig {
     pub(crate) settings: Settings,
     clock: Arc<HandClock>,
     random: Arc<Seeded>,
-    ended: Arc<Mutex<Vec<(SessionId, CloseCode)>>>,
+    ended: Arc<Ended>,
     dir: Option<tempfile::TempDir>,
 }
 
@@ -149,13 +162,13 @@ impl Rig {
 
     /// What was told of ended sessions since the last look.
     pub(crate) fn ended(&self) -> Vec<(SessionId, CloseCode)> {
-        std::mem::take(&mut self.ended.lock().unwrap())
+        std::mem::take(&mut self.ended.0.lock().unwrap())
     }
 
     /// Waits until that many ends were told since the last look.
     pub(crate) async fn until_ended(&self, n: usize) {
         let told = async {
-            while self.ended.lock().unwrap().len() < n {
+            while self.ended.0.lock().unwrap().len() < n {
                 tokio::task::yield_now().await;
             }
         };
@@ -193,13 +206,10 @@ impl Rig {
 }
 
 async fn start(
-    store: &Store, clock: &Arc<HandClock>, random: &Arc<Seeded>, settings: &Settings,
-    ended: &Arc<Mutex<Vec<(SessionId, CloseCode)>>>,
+    store: &Store, clock: &Arc<HandClock>, random: &Arc<Seeded>, settings: &Settings, ended: &Arc<Ended>,
 ) -> Result<Accounts, storage::Error> {
     let world = World { clock: clock.clone(), random: random.clone(), store: store.clone() };
-    let ended = ended.clone();
-    let on_end = Arc::new(move |session, code| ended.lock().unwrap().push((session, code)));
-    Accounts::start(world, settings, on_end).await
+    Accounts::start(world, settings, ended.clone()).await
 }
 
 pub(crate) fn registration(username: &str) -> rest::Register {

@@ -88,7 +88,17 @@ fn watch() -> impl Strategy<Value = WatchId> {
 fn to_node() -> impl Strategy<Value = ToNode> {
     let digest = (number(), any::<u64>(), any::<bool>(), any::<bool>())
         .prop_map(|(count, sum, registered, complete)| Digest { count, sum, registered, complete });
-    prop_oneof![digest.prop_map(ToNode::Digest), Just(ToNode::Rebuild), slice().prop_map(ToNode::Refill)]
+    let ended = (any::<[u8; 16]>(), any::<u16>(), number()).prop_map(|(session, code, until)| EndedSession {
+        session: SessionId(session),
+        code,
+        until: Millis(until),
+    });
+    prop_oneof![
+        digest.prop_map(ToNode::Digest),
+        Just(ToNode::Rebuild),
+        slice().prop_map(ToNode::Refill),
+        ended.prop_map(ToNode::Ended),
+    ]
 }
 
 fn cid() -> impl Strategy<Value = Option<ClientId>> {
@@ -506,6 +516,10 @@ fn one_of_each() -> Vec<(&'static str, Mail)> {
         ("digest", Mail::Node(ToNode::Digest(Digest { count: 300, sum: u64::MAX, registered: true, complete: false }))),
         ("rebuild", Mail::Node(ToNode::Rebuild)),
         ("refill", Mail::Node(ToNode::Refill(slice))),
+        (
+            "ended",
+            Mail::Node(ToNode::Ended(EndedSession { session: SessionId([5; 16]), code: 4502, until: Millis(300) })),
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! at a time: a node that gets no processor looks like a dead one.
 
 use std::{
+    process::ExitStatus,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -9,7 +10,7 @@ use std::{
 use loadtest::{Node, Starter, Target, starter::lasting_port};
 
 use crate::{
-    rig::{self, Rig},
+    rig::{self, PATIENCE, Rig},
     support::Place,
 };
 
@@ -29,15 +30,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// One after the other.
     pub(crate) fn start() -> Cluster {
-        Cluster::started(|starters| starters.iter().map(|starter| starter.start().unwrap()).collect())
+        Cluster::start_with(&[])
+    }
+
+    /// The same with these keys.
+    pub(crate) fn start_with(set: &[(&str, &str)]) -> Cluster {
+        Cluster::started(set, |starters| starters.iter().map(|starter| starter.start().unwrap()).collect())
     }
 
     /// All at the same moment, where there is nothing yet: not even tables.
     pub(crate) fn start_at_once() -> Cluster {
-        Cluster::started(|starters| at_once(starters, |starter| starter.start().unwrap()))
+        Cluster::started(&[], |starters| at_once(starters, |starter| starter.start().unwrap()))
     }
 
-    fn started(start: impl FnOnce(&[Starter]) -> Vec<Node>) -> Cluster {
+    fn started(set: &[(&str, &str)], start: impl FnOnce(&[Starter]) -> Vec<Node>) -> Cluster {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let place = Place::shared();
         let ports: Vec<_> = (0..N_NODES).map(|_| lasting_port().unwrap()).collect();
@@ -45,7 +51,7 @@ impl Cluster {
         drop(ports);
         let starters: Vec<Starter> = (0..N_NODES)
             .map(|n| {
-                let starter = rig::unlimited(&place, &[]);
+                let starter = rig::unlimited(&place, set);
                 starter
                     .set("node.id", format!("n{n}"))
                     .set("node.data_dir", place.path().join(format!("n{n}")).display())
@@ -69,6 +75,11 @@ impl Cluster {
 
     pub(crate) fn kill(&mut self, n: usize) {
         tokio::task::block_in_place(|| self.node(n).kill());
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) fn terminate(&mut self, n: usize) -> ExitStatus {
+        tokio::task::block_in_place(|| self.node(n).terminate(PATIENCE)).unwrap()
     }
 
     /// On the same data and ports, all at the same moment; those that still run are killed first.

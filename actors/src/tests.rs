@@ -3,6 +3,7 @@
 
 mod chaos;
 mod flood;
+mod going;
 mod kills;
 mod late;
 mod links;

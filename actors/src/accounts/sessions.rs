@@ -20,6 +20,10 @@ pub(super) enum Begun {
     Changed,
 }
 
+fn is_same_device(one: &Session, other: &Session) -> bool {
+    one.device.is_some() && one.device == other.device
+}
+
 impl Inner {
     /// Begins a session of a user whose password was right, and ends those it replaces: the one of the same device, and
     /// what the policy or the cap does not allow beside it.
@@ -30,8 +34,8 @@ impl Inner {
         if !self.stands(user).await? {
             return Ok(Begun::Changed);
         }
-        let now = self.world.clock.wall();
         let mut others = self.world.store.sessions.sessions_of(user.id).await.map_err(failed)?;
+        let now = self.world.clock.wall();
         let id = SessionId(self.world.id());
         let expires_at = Millis(now.0 + millis(self.auth.refresh_ttl));
         let token = self.secrets.refresh_token(RefreshToken { family: id, generation: 1 });
@@ -63,8 +67,8 @@ impl Inner {
             tracing::debug!(%error, "cannot note a sign-in");
         }
 
-        let replaces = |other: &Session| device.is_some() && other.device == device;
-        for other in others.extract_if(.., |other| replaces(other)) {
+        self.end_rivals(&session, &others).await?;
+        for other in others.extract_if(.., |other| is_same_device(other, &session)) {
             self.end(other.id, CloseCode::Replaced).await?;
         }
         let n_live = others.iter().filter(|other| other.expires_at > now).count();
@@ -80,6 +84,26 @@ impl Inner {
             }
         }
         Ok(Begun::Begun(id, token))
+    }
+
+    /// Where there may be one session only, of a device or by policy, and another node began one at the same time, which
+    /// was not there yet when this node looked: both look again, and the same one of them stays.
+    async fn end_rivals(&self, session: &Session, known: &[Session]) -> Result<(), Error> {
+        if session.device.is_none() && !self.auth.single_session {
+            return Ok(());
+        }
+        let there = self.world.store.sessions.sessions_of(session.user).await.map_err(failed)?;
+        let is_new = |other: &&Session| other.id != session.id && known.iter().all(|known| known.id != other.id);
+        for other in there.iter().filter(is_new) {
+            let code = match is_same_device(other, session) {
+                true => CloseCode::Replaced,
+                false if self.auth.single_session => CloseCode::SessionRevoked,
+                false => continue,
+            };
+            let earlier = std::cmp::min_by_key(other, session, |one| (one.created_at, one.id));
+            self.end(earlier.id, code).await?;
+        }
+        Ok(())
     }
 
     /// Whether the user is still as when the password was checked.

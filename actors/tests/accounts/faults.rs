@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) gate: tokio::sync::Mutex<()>,
     /// Whoever holds it keeps sign-ins from going on after the user's row was looked at.
     pub(crate) beginning: tokio::sync::Mutex<()>,
+    /// How many have come that far.
+    pub(crate) n_begun: AtomicUsize,
 }
 
 struct FaultyAccounts(Arc<dyn Accounts>, Arc<Faults>);
@@ -113,6 +115,7 @@ impl Sessions for FaultySessions {
 #[async_trait]
 impl Tokens for FaultyTokens {
     async fn begin_family(&self, id: SessionId, hash: [u8; 32], now: Millis, expires_at: Millis) -> Result<(), Error> {
+        self.1.n_begun.fetch_add(1, Ordering::SeqCst);
         drop(self.1.beginning.lock().await);
         self.0.begin_family(id, hash, now, expires_at).await
     }

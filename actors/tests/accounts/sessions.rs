@@ -285,6 +285,38 @@ async fn g13_who_hangs_up_half_way_leaves_no_session_half_ended() {
     }
 }
 
+/// Neither sees the other's session when it looks what it replaces.
+#[tokio::test]
+async fn two_sign_ins_at_once_on_two_nodes_leave_one_session() {
+    for (single_session, device) in [(true, None), (false, Some("d_1"))] {
+        let mut settings = settings();
+        settings.auth.single_session = single_session;
+        for rig in rigs(settings).await {
+            let first = rig.register("grace").await;
+            let caller = rig.caller(&first.tokens.access_token).await;
+            let another = rig.another().await;
+            let device = device.map(|name| protocol::DeviceId::try_from(name.to_owned()).unwrap());
+            let login = rest::Login { login: "grace".into(), password: PASSWORD.into(), device, device_name: None };
+            let begun = rig.faults.n_begun.load(Ordering::SeqCst);
+            let stopped = rig.faults.beginning.lock().await;
+            let release = async {
+                while rig.faults.n_begun.load(Ordering::SeqCst) < begun + 2 {
+                    tokio::task::yield_now().await;
+                }
+                drop(stopped);
+            };
+            let (a, b, ()) = tokio::join!(
+                rig.accounts.login(login.clone(), address(1)),
+                another.login(login.clone(), address(1)),
+                release
+            );
+            let both = [a.unwrap().session, b.unwrap().session];
+            let list = rig.accounts.sessions(caller).await.unwrap();
+            assert_eq!(list.iter().filter(|item| both.contains(&item.id)).count(), 1, "{list:?}");
+        }
+    }
+}
+
 /// Two nodes, which share stores and nothing else.
 #[tokio::test]
 async fn g13_a_sign_in_with_the_old_password_at_another_node_does_not_outlive_the_change() {

@@ -33,15 +33,15 @@ runs() {
     [[ $(began "$pid") == "$start" ]]
 }
 
-# FILE SIGNAL: sends a signal to the process noted there, if it is still that one, and waits until it is gone.
-# After ten seconds it is killed.
+# FILE SIGNAL [SECONDS]: sends a signal to the process noted there, if it is still that one, and waits until it is gone.
+# After that many seconds, ten otherwise, it is killed.
 end() {
-    local pid tenths=0
+    local pid tenths=0 most=${3:-10}
     if runs "$1"; then
         read -r pid _ <"$1"
         kill "-$2" "$pid" 2>/dev/null || true
         while runs "$1"; do
-            ((++tenths == 100)) && kill -KILL "$pid" 2>/dev/null
+            ((++tenths == 10 * most)) && kill -KILL "$pid" 2>/dev/null
             sleep 0.1
         done
     fi

@@ -10,14 +10,14 @@ use super::{Phase, Progress, Terms};
 use crate::cluster::jitter::Jitter;
 
 /// How long it waits for the view to say that nothing is placed here: with the store away it never does.
-pub(super) const VIEW_PATIENCE: Duration = Duration::from_secs(2);
+const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a socket that was told works on, beyond the time it was given: for opening the next one elsewhere.
-pub(super) const MOVE_PATIENCE: Duration = Duration::from_secs(5);
+const MOVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long requests in flight may take before their socket is closed all the same: a store's deadline and a little.
-pub(super) const ANSWERS_PATIENCE: Duration = Duration::from_millis(STORE_DEADLINE_MS + 500);
+const ANSWERS_PATIENCE: Duration = Duration::from_millis(STORE_DEADLINE_MS + 500);
 /// How long it waits, with everybody gone, until what was told has arrived and conversations have ended here. The others
 /// look after the rest, as after anybody who is gone.
-pub(super) const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What it is told.
 #[derive(Debug)]

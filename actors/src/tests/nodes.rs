@@ -115,6 +115,15 @@ impl Cluster {
         view
     }
 
+    /// A new view, which each node goes by a while after the one before.
+    async fn place_in_turn(&mut self, up: &[u8], turns: [u8; 3], pause: Duration) {
+        let view = self.decide(up).await;
+        for n in turns {
+            self.node(n).starling.router.install(&Places::of(&view));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// What is sent from one to the other gets lost from now on.
     fn cut(&self, from: u8, to: u8) {
         self.wires.cut.lock().unwrap().insert((node(from), node(to)));
@@ -378,6 +387,35 @@ async fn g13_a_session_ended_on_one_node_is_over_on_all_of_them_at_once() {
     assert_eq!(bye["d"]["code"], 4502);
     assert!(asked.elapsed() < Duration::from_millis(100), "nobody had to look: {:?}", asked.elapsed());
     assert!((1..=3).all(|n| cluster.node(n).starling.accounts.is_revoked(bob.session)));
+}
+
+/// What a deploy costs a send, but for the store: views that differ for a moment, and nothing that is only tried again after
+/// a second.
+#[tokio::test(start_paused = true)]
+async fn a_send_while_things_move_waits_for_the_views_to_agree_and_no_longer() {
+    let pause = Duration::from_millis(20);
+    for turns in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+        let mut cluster = Cluster::start().await;
+        let (mut ann, mut bob, c) = cluster.talk().await;
+        for (nth, up) in [[3].as_slice(), &[2], &[1, 2], &[3], &[1]].into_iter().enumerate() {
+            // what was here before has ended
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let asked = tokio::time::Instant::now();
+            let id = ann.say(TestSocket::post(c, &format!("a{nth}"), "before"));
+            let place = cluster.place_in_turn(up, turns, pause);
+            let answers = async {
+                let first = ann.answer(id).await;
+                let answers = [first, ann.ask(TestSocket::post(c, &format!("b{nth}"), "during")).await];
+                (answers, asked.elapsed())
+            };
+            let ((), (answers, took)) = tokio::join!(place, answers);
+            assert!(answers.iter().all(|answer| answer["t"] == "ok"), "{turns:?} {up:?}: {answers:?}");
+            assert!(took < Duration::from_millis(500), "{turns:?} {up:?}: {took:?}");
+            let last = answers[1]["d"]["seq"].as_u64().unwrap();
+            while learns(&mut bob).await < last {}
+            assert!(asked.elapsed() < Duration::from_millis(700), "{turns:?} {up:?}: bob after {:?}", asked.elapsed());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

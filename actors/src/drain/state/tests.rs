@@ -181,3 +181,20 @@ fn at_the_deadline_who_is_left_is_closed() {
     assert_eq!(done.last().unwrap().0, Duration::from_secs(1));
     assert_eq!(desk.phase(), Phase::Leaving);
 }
+
+#[test]
+fn every_test_that_the_document_names_exists() {
+    let tests = concat!(
+        include_str!("tests.rs"),
+        include_str!("../../tests/going.rs"),
+        include_str!("../../cluster/membership/tests/together.rs"),
+        include_str!("../../../../node/tests/socket.rs"),
+    );
+    let document = include_str!("../../../CLUSTER.md");
+    let chapter = document.split("\n## ").find(|chapter| chapter.starts_with("Going")).unwrap();
+    let named: Vec<_> = chapter.split('`').filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(tests.contains(&format!("fn {name}(")), "{name}");
+    }
+}

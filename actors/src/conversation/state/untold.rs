@@ -130,7 +130,8 @@ impl State {
 
     /// Watches those no more who have left and know it; asks about what is not known of them.
     pub(super) fn let_go(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.audience.has_departed() || self.audience.watches.are_ending() {
+        // before the members are known, what is watched is from before the log was claimed
+        if !self.audience.has_departed() || self.roster.is_none() || self.audience.watches.are_ending() {
             return;
         }
         let arrived = !self.untold.in_transit;

@@ -1,7 +1,10 @@
 //! Who has left, and hears of it whatever dies: rows of `CLUSTER.md`, "Who is told".
 
 use super::*;
-use crate::conversation::state::{clock::TICK, untold::DEPARTED_EVENTS_MAX};
+use crate::{
+    cluster::places::views::node,
+    conversation::state::{clock::TICK, untold::DEPARTED_EVENTS_MAX},
+};
 
 impl Desk {
     /// Wishes something that nobody waits for; store and channels answer, and nothing that is told arrives. The ends of what
@@ -128,6 +131,28 @@ async fn who_left_and_was_not_told_is_told_by_whoever_claims_next() {
     desk.untold_post("e").await;
     let said = desk.take();
     assert!(!said.iter().any(|line| line.ends_with("to 3")), "{said:?}");
+}
+
+#[tokio::test]
+async fn who_left_elsewhere_is_told_although_they_were_watched_here_as_a_member() {
+    let mut desk = Desk::noting(false).await;
+    desk.run(Input::Mail(ToConversation::Typing { by: user(1), on: true })).await;
+    let Ok(Claimed::Claimed(tenancy)) = desk.store.log.claim(C, node(2), None).await else { panic!() };
+    let remove = Event {
+        seq: Seq(2),
+        id: EventId([2; 16]),
+        by: user(1),
+        cid: None,
+        request_hash: [0; 16],
+        at: tenancy.head.at,
+        post_no: 0,
+        body: Body::Remove(protocol::event::Remove { user: user(3) }),
+    };
+    desk.store.log.append(C, tenancy.epoch, Seq(1), Seq(1), &[remove]).await.unwrap();
+    desk.take();
+    desk.untold_post("a").await;
+    let said = desk.take();
+    assert!(TOLD.iter().all(|line| said.iter().any(|said| said == line)), "{said:?}");
 }
 
 #[tokio::test]

@@ -246,6 +246,8 @@ pub(crate) struct State {
     /// When the store last took a batch.
     applied_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// It was placed elsewhere since it claimed, and is here again: whoever had it meanwhile has claimed too.
+    returned: bool,
     restarted: bool,
     last_mail: Option<Instant>,
     untold_since: Option<Instant>,
@@ -295,6 +297,7 @@ impl State {
             failures: 0,
             applied_at: None,
             retry_at: None,
+            returned: false,
             restarted,
             last_mail: None,
             untold_since: None,

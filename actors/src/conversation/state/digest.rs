@@ -58,7 +58,7 @@ impl Hash for State {
         self.unsettled.iter().for_each(|event| hash_event(event, hasher));
         self.held.iter().for_each(|stored| (stored.event.seq, stored.event.id, stored.requester).hash(hasher));
         self.audience.hash(hasher);
-        (self.retry_at.is_some(), self.untold_since.is_some(), self.parting).hash(hasher);
+        (self.retry_at.is_some(), self.returned, self.untold_since.is_some(), self.parting).hash(hasher);
     }
 }
 

@@ -24,7 +24,11 @@ pub(super) const ENDING_PATIENCE: Duration = Duration::from_secs(2);
 
 impl State {
     pub(super) fn placed(&mut self, places: Arc<Places>, out: &mut Vec<Action>) {
+        let was_here = self.is_here();
         self.places = places.clone();
+        if !was_here && self.is_here() {
+            (self.returned, self.retry_at) = (true, None);
+        }
         self.watching(out, |watches, out| watches.moved(places, out));
     }
 

@@ -151,7 +151,7 @@ impl State {
         metrics::counter!("starling_claims_total", "result" => label).increment(1);
         match result {
             Ok(Claimed::Claimed(tenancy)) => {
-                self.restarted = false;
+                (self.restarted, self.returned) = (false, false);
                 self.begin_tenancy(tenancy, now, out);
             }
             Ok(Claimed::NotFound) => {
@@ -311,6 +311,10 @@ impl State {
     /// Another node owns the log: its owner is to be asked, and not be claimed from at once.
     pub(super) fn deposed(&mut self, now: Now, out: &mut Vec<Action>) {
         self.lose(false, out);
+        // its claim is from before: to claim anew is no duel
+        if std::mem::take(&mut self.returned) && self.is_here() {
+            return;
+        }
         out.push(Action::ReadView);
         // by the view it is here: who asks again in a while may be served
         if self.is_here() {

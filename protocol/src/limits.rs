@@ -57,6 +57,8 @@ pub const STORE_DEADLINE_MS: u64 = 2_000;
 pub const PRESENCE_SLICES: u16 = 1024;
 /// A frame between nodes.
 pub const PEER_FRAME_BYTES_MAX: usize = 256 << 10;
+/// Of a client's request, where its conversation may be another node's: with who asks, ids and a hash it fits one frame.
+pub const PEER_REQUEST_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX - (16 << 10);
 /// What a node accepts from a peer: room for a later version's frames.
 pub const PEER_INBOUND_BYTES_MAX: usize = 1 << 20;
 /// Pieces of mail in one frame between nodes.

@@ -66,10 +66,11 @@ fn apply(members: &mut Vec<Member>, edit: &Edit) {
     use MemberState::{Draining, Gone, Joining, NoStore, Up};
     match edit {
         Edit::Join { node, incarnation, address, weight } => join(members, node, *incarnation, address, *weight),
-        Edit::Up(who) => turn(members, *who, &[Joining, NoStore, Draining], Up),
-        Edit::NoStore(who) => turn(members, *who, &[Up], NoStore),
-        Edit::Draining(who) => turn(members, *who, &[Joining, Up, NoStore], Draining),
-        Edit::Gone(who) => turn(members, *who, &[Joining, Up, NoStore, Draining], Gone),
+        Edit::Up(who) => turn(members, *who, |from| matches!(from, Joining | NoStore | Draining), Up),
+        Edit::NoStore(who) => turn(members, *who, |from| from == Up, NoStore),
+        Edit::Draining(who) => turn(members, *who, |from| matches!(from, Joining | Up | NoStore), Draining),
+        // whatever a later release had it do: a run that is no more does it no more
+        Edit::Gone(who) => turn(members, *who, |from| from != Gone, Gone),
         Edit::Report { gone, by } => report(members, *gone, *by),
     }
 }
@@ -91,8 +92,8 @@ fn join(members: &mut Vec<Member>, node: &NodeId, incarnation: Incarnation, addr
     });
 }
 
-fn turn(members: &mut [Member], who: Incarnation, from: &[MemberState], to: MemberState) {
-    if let Some(member) = members.iter_mut().find(|m| m.incarnation == who && from.contains(&m.state)) {
+fn turn(members: &mut [Member], who: Incarnation, from: impl Fn(MemberState) -> bool, to: MemberState) {
+    if let Some(member) = members.iter_mut().find(|m| m.incarnation == who && from(m.state)) {
         member.state = to;
     }
 }
@@ -149,12 +150,13 @@ mod tests {
     #[test]
     fn a_member_turns_only_from_where_it_may() {
         use MemberState::{Draining, Gone, Joining, NoStore, Up};
-        let all = [Joining, Up, NoStore, Draining, Gone];
+        let later = MemberState::try_from("warming_up".to_owned()).unwrap();
+        let all = [Joining, Up, NoStore, Draining, Gone, later];
         let table = [
             (Edit::Up(A), vec![Joining, NoStore, Draining], Up),
             (Edit::NoStore(A), vec![Up], NoStore),
             (Edit::Draining(A), vec![Joining, Up, NoStore], Draining),
-            (Edit::Gone(A), vec![Joining, Up, NoStore, Draining], Gone),
+            (Edit::Gone(A), vec![Joining, Up, NoStore, Draining, later], Gone),
         ];
         for (edit, from, to) in table {
             for state in all {

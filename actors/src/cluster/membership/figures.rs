@@ -7,20 +7,14 @@ use protocol::{
     cluster::{MemberState, View},
 };
 
-const STATES: [(MemberState, &str); 5] = [
-    (MemberState::Joining, "joining"),
-    (MemberState::Up, "up"),
-    (MemberState::NoStore, "no_store"),
-    (MemberState::Draining, "draining"),
-    (MemberState::Gone, "gone"),
-];
-
 /// The members of the view in force, by state; `None`: this node is none of them any more and knows of no other.
 pub(super) fn count(view: Option<&View>) {
-    for (state, name) in STATES {
-        let n = view.map_or(0, |view| view.members.iter().filter(|member| member.state == state).count());
-        metrics::gauge!("starling_cluster_nodes", "state" => name).set(n as f64);
+    let members = || view.into_iter().flat_map(|view| &view.members);
+    let show = |name: String, n: usize| metrics::gauge!("starling_cluster_nodes", "state" => name).set(n as f64);
+    for state in MemberState::KNOWN {
+        show(state.into(), members().filter(|member| member.state == state).count());
     }
+    show("later".to_owned(), members().filter(|member| matches!(member.state, MemberState::Later(_))).count());
 }
 
 /// The round trip to one peer. While it is not known the figure is not a number, rather than the last one known.

@@ -71,7 +71,7 @@ impl State {
         for member in others() {
             let matters = match member.state {
                 MemberState::Up => true,
-                MemberState::NoStore | MemberState::Draining => first,
+                MemberState::NoStore | MemberState::Draining | MemberState::Later(_) => first,
                 MemberState::Joining | MemberState::Gone => false,
             };
             let peer = self.peers.get(member.incarnation)?;

@@ -243,6 +243,8 @@ pub(crate) struct State {
     marks: MarkBoard,
     typing: Vec<(UserId, bool)>,
     failures: u32,
+    /// How often another one has claimed the log since it last stored something here.
+    losses: u32,
     /// When the store last took a batch.
     applied_at: Option<Instant>,
     retry_at: Option<Instant>,
@@ -295,6 +297,7 @@ impl State {
             marks: MarkBoard::default(),
             typing: Vec::new(),
             failures: 0,
+            losses: 0,
             applied_at: None,
             retry_at: None,
             returned: false,

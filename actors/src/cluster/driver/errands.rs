@@ -16,8 +16,12 @@ use crate::{
 const PING: Duration = Duration::from_millis(500);
 /// Before what could not be read is read again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a view stands before what gone runs left is looked after. Nodes go and come together: each would claim what the
+/// next view places elsewhere, and take it from its owner in the seconds in which everybody wants to post.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Of a gone run that may hold something untold, the last one included.
 const SLOTS: u64 = 3;
+
 pub(super) struct Errands {
     node: NodeId,
     run: Incarnation,
@@ -65,12 +69,16 @@ impl Errands {
         });
     }
 
-    /// Reads what a gone run noted, and has what of it is placed here claimed, repaired and told. Nothing is said if the view
-    /// moves on meanwhile: it is asked anew then.
+    /// Reads what a gone run noted, and has what of it is placed here claimed, repaired and told, once the view has stood for a
+    /// while. Nothing is said if it moves on meanwhile: it is asked anew then.
     pub(super) fn look_after(&self, node: NodeId, gone: Incarnation, version: u64, router: Arc<Router>) {
         let (store, happens) = (self.store.clone(), self.happens.clone());
         tokio::spawn(async move {
+            tokio::time::sleep(SETTLED).await;
             let share = loop {
+                if router.places().version() != version {
+                    return;
+                }
                 match untold(&*store, &node, gone).await {
                     Ok(share) => break share,
                     Err(error) => tracing::warn!(node = node.as_str(), %error, "cannot read what a gone node noted"),

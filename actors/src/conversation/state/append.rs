@@ -159,7 +159,7 @@ impl State {
         let Some(flight) = self.flight.take() else { return };
         match result {
             Ok(Appended::Applied { settled }) => {
-                self.failures = 0;
+                (self.failures, self.losses) = (0, 0);
                 self.applied_at = Some(now.mono);
                 if let Some(last) = flight.events.last() {
                     let settled = self.head.settled.max(settled);

@@ -26,8 +26,10 @@ use crate::{
 /// The pause after the store failed; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Who lost a log does not claim it back for this long.
-const NO_DUEL: Duration = Duration::from_secs(1);
+/// Who lost a log does not claim it back for this long, and for twice as long each time that it loses it again before it has
+/// stored anything. Mostly the other one went by an earlier view, and will have read the present one by then.
+const NO_DUEL_MIN: Duration = Duration::from_millis(100);
+const NO_DUEL_MAX: Duration = Duration::from_secs(2);
 
 impl State {
     pub(super) fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -326,7 +328,8 @@ impl State {
                 }
             }
         }
-        self.retry_at = Some(now.mono + NO_DUEL);
+        self.retry_at = Some(now.mono + NO_DUEL_MIN.saturating_mul(1 << self.losses.min(10)).min(NO_DUEL_MAX));
+        self.losses += 1;
     }
 
     pub(super) fn pause(&mut self, now: Now) {

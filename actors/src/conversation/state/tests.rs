@@ -480,6 +480,29 @@ async fn a_deposed_owner_commits_nothing_and_sends_its_callers_on() {
 }
 
 #[tokio::test]
+async fn who_lost_a_log_claims_it_back_after_a_moment_and_after_ever_longer_ones() {
+    let mut desk = Desk::group().await;
+    let other = Incarnation([2; 16]);
+    for (nth, pause_ms) in [100, 200, 400, 800, 1_600, 2_000, 2_000].into_iter().enumerate() {
+        desk.store.log.claim(C, other, None).await.unwrap();
+        desk.post(2, &format!("lost {nth}"), "hello").await;
+        desk.wait(pause_ms - 1).await;
+        desk.fail(Operation::Append, Fault::Refuse);
+        desk.post(2, &format!("refused {nth}"), "hello").await;
+        assert_eq!(desk.store.log.standing(C).await.unwrap().unwrap().owner, other, "before {pause_ms} ms");
+        desk.wait(1).await;
+        assert_ne!(desk.store.log.standing(C).await.unwrap().unwrap().owner, other, "after {pause_ms} ms");
+        desk.wait(1_000).await;
+    }
+    desk.post(2, "stored", "hello").await;
+    desk.store.log.claim(C, other, None).await.unwrap();
+    desk.post(2, "lost", "hello").await;
+    desk.wait(100).await;
+    desk.post(2, "stored again", "hello").await;
+    assert_eq!(desk.log().await.len(), 3, "what it stored makes it begin with the shortest pause again");
+}
+
+#[tokio::test]
 async fn a_refusal_by_a_deposed_owner_is_not_given() {
     let mut desk = Desk::group().await;
     desk.wish(1, "r", Change::Remove(user(3))).await;

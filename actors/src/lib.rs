@@ -84,6 +84,8 @@ pub struct Snapshot {
     pub presence_channels: usize,
     /// Why the node should not get traffic; empty: it should.
     pub unready: Vec<String>,
+    /// What does not work though it should get traffic.
+    pub degraded: Vec<String>,
 }
 
 /// Why the deciding part of a node did not start.
@@ -200,8 +202,8 @@ impl Starling {
         if draining {
             unready.push("draining".to_owned());
         }
-        let placed = self.membership.get().map(|membership| membership.snapshot().unready).unwrap_or_default();
-        unready.extend(placed.into_iter().filter(|reason| reason != "draining" || !draining));
+        let place = self.membership.get().map(Membership::snapshot).unwrap_or_default();
+        unready.extend(place.unready.into_iter().filter(|reason| reason != "draining" || !draining));
         let storms = [
             (conversation::state::State::KIND, self.kinds.conversations.storming()),
             (presence::State::KIND, self.kinds.presence.storming()),
@@ -215,6 +217,7 @@ impl Starling {
             conversations: self.kinds.conversations.len(),
             presence_channels: self.kinds.presence.len(),
             unready,
+            degraded: place.degraded,
         }
     }
 }

@@ -143,15 +143,15 @@ impl Drain {
 
 impl Admin {
     async fn now(&self) -> Status {
-        let app = match &*self.stage.borrow() {
-            Stage::Waiting(reason) => Err(reason.clone()),
-            Stage::Serving(app) => Ok(app.clone()),
-        };
+        let app = self.stage.borrow().begun();
         let drain = app.as_ref().ok().and_then(|app| Drain::of(*app.starling.draining().borrow()));
         let (mut snapshot, degraded) = match app {
             Ok(app) => stores(&app).await,
             Err(reason) => (actors::Snapshot { unready: vec![reason], ..actors::Snapshot::default() }, Vec::new()),
         };
+        if snapshot.unready.is_empty() && matches!(&*self.stage.borrow(), Stage::Joining(_)) {
+            snapshot.unready.push("starting".to_owned());
+        }
         if self.shutdown.is_draining() && !snapshot.unready.iter().any(|reason| reason == "draining") {
             snapshot.unready.insert(0, "draining".to_owned());
         }
@@ -172,14 +172,11 @@ impl Admin {
 
     /// The deciding part, if it is there yet.
     fn app(&self) -> Result<App, Refusal> {
-        match &*self.stage.borrow() {
-            Stage::Serving(app) => Ok(app.clone()),
-            Stage::Waiting(reason) => Err(Refusal(Error::new(Code::Unavailable, reason.clone()))),
-        }
+        self.stage.borrow().serving().map_err(|reason| Refusal(Error::new(Code::Unavailable, reason)))
     }
 }
 
-/// The node's numbers and what its stores say. Without its history a node is of no use. Without its tokens it is: those
+/// The node's numbers, what does not work though it serves, and what its stores say. Without its history a node is of no use. Without its tokens it is: those
 /// who are signed in go on, and every other node lacks them too.
 async fn stores(app: &App) -> (actors::Snapshot, Vec<String>) {
     let (mut snapshot, store) = (app.starling.snapshot(), &app.world.store);
@@ -191,7 +188,8 @@ async fn stores(app: &App) -> (actors::Snapshot, Vec<String>) {
     };
     let (history, tokens) = tokio::join!(sign_of_life("history", &*store.health), tokens);
     snapshot.unready.extend(history);
-    (snapshot, tokens.into_iter().collect())
+    let degraded = std::mem::take(&mut snapshot.degraded).into_iter().chain(tokens).collect();
+    (snapshot, degraded)
 }
 
 /// Why a store does not answer, if it does not.

@@ -11,8 +11,28 @@ use crate::{config::Config, ws::settings::Settings};
 pub(crate) enum Stage {
     /// Its stores are not there yet, and why.
     Waiting(String),
+    /// It takes its place among other nodes; clients are not let in yet.
+    Joining(App),
     /// It serves.
     Serving(App),
+}
+
+impl Stage {
+    /// What there is to look at: from when the node begins to join.
+    pub(crate) fn begun(&self) -> Result<App, String> {
+        match self {
+            Stage::Waiting(reason) => Err(reason.clone()),
+            Stage::Joining(app) | Stage::Serving(app) => Ok(app.clone()),
+        }
+    }
+
+    /// What serves.
+    pub(crate) fn serving(&self) -> Result<App, String> {
+        match self {
+            Stage::Joining(app) => Err(app.starling.snapshot().unready.join("; ")),
+            other => other.begun(),
+        }
+    }
 }
 
 /// What every handler can reach.

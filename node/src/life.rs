@@ -21,11 +21,12 @@ use crate::{
 pub(crate) async fn serve(
     app: &App, config: &Config, shutdown: &Shutdown, stage: &watch::Sender<Stage>, open: impl FnOnce(),
 ) -> Option<End> {
+    stage.send_replace(Stage::Joining(app.clone()));
     tokio::select! {
         biased;
         () = shutdown.asked() => return None,
         end = ended(app) => return Some(end),
-        () = placed(app, stage) => open(),
+        () = placed(app) => open(),
     }
     tokio::spawn(show(app.starling.draining()));
     let terms = |why| Terms {
@@ -56,19 +57,10 @@ pub(crate) async fn serve(
     }
 }
 
-/// Waits until something is placed on this node; a node that shares its store with nobody has everything. Meanwhile the
-/// stage says why not yet.
-async fn placed(app: &App, stage: &watch::Sender<Stage>) {
-    let Some(membership) = app.starling.membership() else { return };
-    let mut every = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! {
-            () = membership.placed() => return,
-            _ = every.tick() => {
-                let reasons = membership.snapshot().unready.join("; ");
-                stage.send_replace(Stage::Waiting(reasons));
-            }
-        }
+/// Waits until something is placed on this node; a node that shares its store with nobody has everything.
+async fn placed(app: &App) {
+    if let Some(membership) = app.starling.membership() {
+        membership.placed().await;
     }
 }
 

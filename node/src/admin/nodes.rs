@@ -8,7 +8,7 @@ use protocol::cluster::MemberState;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Status};
-use crate::app::{App, Stage};
+use crate::app::App;
 
 /// What `node ls` shows.
 #[derive(Default, Serialize, Deserialize)]
@@ -53,22 +53,21 @@ impl Admin {
     /// This node and those it knows.
     pub(super) async fn nodes(&self) -> Nodes {
         let own = self.now().await;
-        let app = match &*self.stage.borrow() {
-            Stage::Waiting(_) => None,
-            Stage::Serving(app) => Some(app.clone()),
-        };
-        let Some(app) = app else { return Nodes { view: 0, nodes: vec![here(own, "starting".to_owned())] } };
-        self.among(own, &app)
+        let app = self.stage.borrow().begun();
+        match app {
+            Ok(app) => self.among(own, &app),
+            Err(_) => Nodes { view: 0, nodes: vec![here(own, "starting".to_owned())] },
+        }
     }
 
     fn among(&self, own: Status, app: &App) -> Nodes {
         let Some(membership) = app.starling.membership() else {
             // it shares its store with nobody: no view says what it is
             let state = if self.shutdown.is_draining() { MemberState::Draining } else { MemberState::Up };
-            return Nodes { view: 0, nodes: vec![here(own, name(state))] };
+            return Nodes { view: 0, nodes: vec![here(own, state.into())] };
         };
         let known = membership.snapshot();
-        let mut nodes = vec![here(own, known.state.map_or_else(|| "starting".to_owned(), name))];
+        let mut nodes = vec![here(own, known.state.map_or_else(|| "starting".to_owned(), String::from))];
         nodes.extend(known.peers.into_iter().map(there));
         Nodes { view: known.version, nodes }
     }
@@ -94,7 +93,7 @@ fn there(peer: PeerSnapshot) -> Row {
     let is_live = peer.state != MemberState::Gone;
     Row {
         here: false,
-        state: name(peer.state),
+        state: peer.state.into(),
         linked: peer.two_way,
         uptime_s: peer.uptime.map(|uptime| uptime.as_secs()),
         connections: None,
@@ -105,11 +104,6 @@ fn there(peer: PeerSnapshot) -> Row {
         version: peer.release,
         node: peer.node.as_str().to_owned(),
     }
-}
-
-/// As the view spells it.
-fn name(state: MemberState) -> String {
-    serde_json::to_value(state).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn millis(time: Duration) -> u64 {

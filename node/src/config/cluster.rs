@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use protocol::limits::PEER_REQUEST_BYTES_MAX;
+
 use super::{Loaded, Mistake};
 use crate::{
     config::Config,
@@ -49,6 +51,10 @@ pub(super) fn contradictions(loaded: &Loaded, found: &mut Vec<Mistake>) {
     if joins && config.storage_backend != "cql" {
         let reason = format!("storage.backend is {}, which nodes cannot share", config.storage_backend);
         refuse("cluster.seeds", reason, "set storage.backend to cql, or leave the list empty");
+    }
+    if config.storage_backend == "cql" && config.limits_frame_bytes > PEER_REQUEST_BYTES_MAX {
+        let reason = "nodes that share a store could not hand such a request to each other: their frames are smaller";
+        refuse("limits.frame_bytes", reason.to_owned(), &format!("give at most {PEER_REQUEST_BYTES_MAX}"));
     }
     if set == [true; 3] {
         certificates(loaded, config, found);

@@ -154,7 +154,7 @@ keys! {
     limits_address_connections: u32 = "limits.address_connections", Kind::Number(0, 1_000_000), Some("1024");
     /// New connections per second, lasting; 0: no limit. Twice as many at once: a TLS handshake costs 0.3 ms.
     limits_handshakes_per_s: u32 = "limits.handshakes_per_s", Kind::Number(0, 1_000_000), Some("2000");
-    /// One WebSocket message of a client, bytes. Larger ones close the socket (4509).
+    /// One WebSocket message of a client, bytes. Larger ones close the socket (4509). Backend cql: at most 245760.
     limits_frame_bytes: usize = "limits.frame_bytes", Kind::Number(1024, 1 << 20), Some("65536");
     /// Text of one post, characters. Up to 4 bytes each, so it must fit `frame_bytes`.
     limits_text_chars: usize = "limits.text_chars", Kind::Number(1, 100_000), Some("8000");

@@ -154,6 +154,14 @@ fn stores_that_cannot_work_together_are_refused() {
     assert!(!printed.contains("hush"), "{printed}");
     assert!(printed.contains(r#"storage.cql.nodes = ["a:9042", "b:9042"]  # flag"#), "{printed}");
     assert!(load_set(&redis).is_ok(), "tokens on Redis beside any history");
+    for (bytes, fits) in [("245760", true), ("245761", false)] {
+        let frame = format!("limits.frame_bytes={bytes}");
+        let loaded = load_set(&[&whole[..], &[frame.as_str()]].concat());
+        assert_eq!(loaded.is_ok(), fits, "{bytes}");
+        if !fits {
+            refused(loaded, &["limits.frame_bytes = \"245761\": nodes that share a store", "give at most 245760"]);
+        }
+    }
 
     refused(
         load_set(&["storage.backend=cql"]),

@@ -57,6 +57,8 @@ struct Watched {
     slot: Option<u64>,
     first: Instant,
     last: Instant,
+    /// It was another one when it was first seen: that run lives, wherever it is.
+    moved: bool,
 }
 
 impl Peer {
@@ -115,6 +117,17 @@ impl Peer {
     /// Its slot in the store stands still, while the store can be read.
     pub(super) fn stuck(&self) -> bool {
         self.slot.as_ref().is_some_and(|slot| slot.last.duration_since(slot.first) >= STUCK)
+    }
+
+    /// How long its slot has to stand still yet for it to be dead; `None`: it moves, or is not known.
+    pub(super) fn stuck_in(&self, now: Instant) -> Option<Duration> {
+        let slot = self.slot.as_ref().filter(|slot| !slot.moved)?;
+        Some(STUCK.saturating_sub(now.saturating_duration_since(slot.first)))
+    }
+
+    /// The store says that it lives.
+    pub(super) fn is_alive_elsewhere(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.moved)
     }
 
     pub(super) fn storeless_since(&self) -> Option<Instant> {
@@ -264,7 +277,7 @@ impl Peers {
             let slot = slots.iter().find(|(run, _)| run == id).map(|(_, slot)| *slot);
             match &mut peer.slot {
                 Some(watched) if watched.slot == slot => watched.last = now,
-                watched => *watched = Some(Watched { slot, first: now, last: now }),
+                watched => *watched = Some(Watched { slot, first: now, last: now, moved: watched.is_some() }),
             }
         }
     }

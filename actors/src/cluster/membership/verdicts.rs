@@ -55,7 +55,7 @@ impl State {
 
     /// Beats go both ways with a majority of the members that are up, itself among them; of two, either one may judge the
     /// other.
-    fn hears_most(&self, now: Instant) -> bool {
+    pub(super) fn hears_most(&self, now: Instant) -> bool {
         let up: Vec<_> = self.row.view().up().map(|member| member.incarnation).collect();
         let met = up.iter().filter(|id| **id == self.id() || self.peers.two_way(**id, now)).count();
         met * 2 > up.len() || up.len() == 2

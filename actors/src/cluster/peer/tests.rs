@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::{
     ConnId, Incarnation, Millis, Presence, Seq, UserId,
-    limits::{PEER_FRAME_BYTES_MAX, PEER_INBOUND_BYTES_MAX},
+    limits::{PEER_FRAME_BYTES_MAX, PEER_INBOUND_BYTES_MAX, PEER_REQUEST_BYTES_MAX},
     peer::{
         Address, Change, Done, Fanout, Greeting, Mail, Submission, ToConnections, ToConversation, ToPresence, VERSIONS,
         WatchId, decode,
@@ -306,6 +306,7 @@ fn g6_a_request_without_room_is_refused_and_never_sent() {
 fn g6_a_request_too_large_for_any_frame_is_refused_for_good() {
     let mut desk = Desk::up(Bounds::default());
     assert_eq!(desk.send(vec![submit(1, PEER_FRAME_BYTES_MAX), submit(2, 1)]), ["TooLarge 1", "1: submit 2"]);
+    assert_eq!(desk.send(vec![submit(3, PEER_REQUEST_BYTES_MAX)]), ["2: submit 3"], "what clients may send has room");
 }
 
 #[test]

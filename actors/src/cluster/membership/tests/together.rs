@@ -225,8 +225,40 @@ fn after_all_were_killed_one_alone_serves_when_the_slots_of_the_others_stood_sti
     let mut world = World::up(3);
     (0..3).for_each(|node| world.kill(node));
     world.start(0);
-    let took = world.until(ms(60_000), World::settled);
+    world.run(ms(10_000));
+    let unready = world.snapshot(0).unready;
+    let says = |words: &str| assert!(unready[0].contains(words), "{unready:?}");
+    says("joining the cluster: n1, n2 silent, and without a majority");
+    says("stood still for 30 s, in about 2");
+    let took = ms(10_000) + world.until(ms(60_000), World::settled);
     assert!((ms(30_000)..ms(40_000)).contains(&took), "{took:?}");
+    assert_eq!(world.snapshot(0).unready, [""; 0]);
+}
+
+#[test]
+fn who_is_left_alone_of_three_serves_and_says_what_waits_and_until_when() {
+    let mut world = World::up(3);
+    (1..3).for_each(|node| world.kill(node));
+    world.run(ms(10_000));
+    let snapshot = world.snapshot(0);
+    assert_eq!(snapshot.unready, [""; 0]);
+    let says = |words: &str| assert!(snapshot.degraded[0].contains(words), "{:?}", snapshot.degraded);
+    says("what is placed on other nodes waits: n1, n2 silent");
+    says("in about 2");
+    world.until(ms(60_000), World::settled);
+    assert_eq!(world.snapshot(0).degraded, [""; 0]);
+}
+
+#[test]
+fn who_does_not_reach_the_others_says_whom() {
+    let mut world = World::up(3);
+    for node in [1, 2] {
+        world.cut(0, node, ms(60_000));
+        world.cut(node, 0, ms(60_000));
+    }
+    world.run(ms(2_500));
+    let snapshot = world.snapshot(0);
+    assert_eq!(snapshot.degraded, ["what is placed on other nodes waits: no beats both ways with n1, n2"]);
 }
 
 #[test]

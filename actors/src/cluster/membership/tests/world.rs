@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{
     link::PeerAddress,
-    membership::{Action, Input, Me, Note, State},
+    membership::{Action, Input, Me, Note, Snapshot, State},
 };
 
 /// A link whose bytes are not acknowledged for this long is reset.
@@ -190,6 +190,11 @@ impl World {
     pub(super) fn state(&self, node: usize) -> Option<MemberState> {
         let id = self.runs[self.running(node)?].id;
         self.row.member(id).map(|member| member.state)
+    }
+
+    /// What this node says of itself and the others.
+    pub(super) fn snapshot(&self, node: usize) -> Snapshot {
+        self.runs[self.running(node).unwrap()].state.snapshot(self.now)
     }
 
     /// Every node that runs is up, the row names nobody else, and everybody goes by it.

@@ -244,7 +244,13 @@ impl Router {
     /// Looks after what a dead node may have left untold of these conversations, those that the view of this version places
     /// here: they are claimed, repaired and told, some at a time. False if the view changed meanwhile.
     pub(crate) async fn look_after(&self, version: u64, share: Vec<ConversationId>) -> bool {
-        let all = futures_util::stream::iter(share).map(|c| self.look_after_one(version, c));
+        let places = self.places();
+        if places.version() != version {
+            return false;
+        }
+        // the rest is others' to claim, and taking it from them would stop what their clients want
+        let mine = share.into_iter().filter(|c| places.conversation(*c) == Some(self.me));
+        let all = futures_util::stream::iter(mine).map(|c| self.look_after_one(version, c));
         all.buffer_unordered(LOOK_AFTER_MAX).all(|done| async move { done }).await
     }
 

@@ -496,6 +496,19 @@ async fn what_is_appended_was_noted_and_a_node_that_is_no_member_appends_nothing
     assert_eq!(ann.answer(id).await["d"]["seq"], 3, "the next owner takes it, inside its deadline");
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_looks_after_what_is_placed_on_it_and_takes_nothing_from_others() {
+    let mut cluster = Cluster::start().await;
+    let (_ann, _bob, c) = cluster.talk().await;
+    cluster.place(&[2]).await;
+    let owner = async || cluster.node(1).store.log.standing(c).await.unwrap().unwrap().owner;
+    for n in [2, 1, 3] {
+        assert!(cluster.node(n).starling.router.look_after(cluster.version, vec![c]).await);
+        assert_eq!(owner().await, node(2), "after node {n} has looked after it");
+    }
+    assert!(!cluster.node(2).starling.router.look_after(cluster.version - 1, vec![c]).await, "that view is over");
+}
+
 #[test]
 fn every_test_that_the_document_names_exists() {
     let tests = concat!(

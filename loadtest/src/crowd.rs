@@ -13,6 +13,9 @@ use crate::{Rest, RestFailed, random::Random};
 /// Registrations under way at once.
 const PARALLEL: usize = 16;
 
+/// At one registration, where a store is slow.
+const ATTEMPTS: usize = 4;
+
 /// What every user of a run signs in with: nobody else knows that they exist.
 pub const PASSWORD: &str = "vermilion-kettle-93-plover";
 
@@ -38,7 +41,7 @@ pub async fn users(rest: &Rest, n: usize) -> Result<Vec<SignedIn>, RestFailed> {
 }
 
 async fn user(rest: &Rest, username: &str) -> Result<SignedIn, RestFailed> {
-    let body = Register {
+    let mut body = Register {
         username: username.to_owned(),
         password: PASSWORD.to_owned(),
         display_name: None,
@@ -46,6 +49,15 @@ async fn user(rest: &Rest, username: &str) -> Result<SignedIn, RestFailed> {
         device: Some(device(0)),
         device_name: None,
     };
+    for attempt in 1..ATTEMPTS {
+        match rest.register(&body).await {
+            // the name may be taken by now
+            Err(failed) if failed.code().is_some_and(|code| code.retry()) => {
+                body.username = format!("{username}x{attempt}");
+            }
+            registered => return registered,
+        }
+    }
     rest.register(&body).await
 }
 

@@ -5,7 +5,7 @@
 use protocol::{Seq, cluster::SLOT, peer::ToConnections};
 use tokio::time::Instant;
 
-use super::{Action, Job, State, clock::TICK, outcomes::give_up, placed::moved};
+use super::{Action, Job, Stage, State, clock::TICK, outcomes::give_up, placed::moved};
 use crate::{conversation::audience::Telling, entities::Now};
 
 /// Events after which somebody who has left is watched no more, whatever they know: as long as they are, what came since
@@ -30,7 +30,7 @@ pub(super) struct Untold {
     asking: Option<bool>,
     /// When was last asked what is not known: an answer must not lead to the next question at once.
     asked: Option<Instant>,
-    /// Somebody waits to hear that everybody knows everything.
+    /// Somebody waits to hear that everybody knows everything, or that a note of this node's own says who does not.
     awaited: bool,
     /// A dead node may have owned the log since it was claimed here: whose it is must be read.
     pub(super) unproved: bool,
@@ -97,7 +97,7 @@ impl State {
         self.untold.owing = self.untold.noting;
     }
 
-    /// Notes again what is still untold, and says so once nothing is.
+    /// Notes again what is still untold, and says so once nothing is, or once all of it is this node's own debt.
     pub(super) fn settle_debts(&mut self, now: Now, out: &mut Vec<Action>) {
         let paused = self.retry_at.is_some_and(|at| at > now.mono);
         if paused || self.untold.due(now.mono).is_none_or(|at| at > now.mono) {
@@ -110,7 +110,17 @@ impl State {
             }
         } else if self.untold.owing && !self.untold.is_noted(now.mono) && !self.places.is_alone() {
             self.note(now, out);
+        } else if self.untold.owing && self.is_own_debt() {
+            // Noted as this node's to tell: who is never idle never owes nothing.
+            if std::mem::take(&mut self.untold.awaited) {
+                out.push(Action::LookedAfter);
+            }
         }
+    }
+
+    /// True if the log is ours, and was claimed, or read to be ours, since a dead node may have owned it.
+    fn is_own_debt(&self) -> bool {
+        matches!(self.stage, Stage::Ready) && !self.untold.unproved && !self.untold.proving
     }
 
     /// True if no device can be left behind any more; else asks about what is not known.

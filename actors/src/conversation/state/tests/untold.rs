@@ -133,6 +133,25 @@ async fn who_believes_to_own_what_a_dead_node_has_owned_since_claims_it_and_tell
 }
 
 #[tokio::test]
+async fn a_conversation_that_is_never_idle_takes_the_debt_of_a_dead_node_over_under_its_own_note() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.now.mono += SLOT - Duration::from_secs(1);
+    let asked = desk.put_all(Input::LookAfter);
+    assert!(matches!(asked[..], [Job::Verify]), "{asked:?}");
+    let input = desk.submission(2, "b", Change::Post(Body::Post(Post::default()).encode().into()));
+    let busy = desk.put_all(input);
+    assert!(matches!(busy[..], [Job::Append { .. }]), "{busy:?}");
+    // not under a note that is over
+    desk.now.mono += Duration::from_secs(1);
+    let verified = ask(C, Job::Verify, NODE, &desk.store).await;
+    let over = desk.state.on(Input::Store(verified), desk.now);
+    assert!(over.contains(&Action::Store(Job::Note)) && !over.contains(&Action::LookedAfter), "{over:?}");
+    let noted = desk.state.on(Input::Store(Answer::Noted(Ok(true))), desk.now);
+    assert!(noted.contains(&Action::LookedAfter), "{noted:?}");
+}
+
+#[tokio::test]
 async fn after_a_crash_what_may_be_untold_is_noted_although_nobody_posts() {
     let mut desk = Desk::noting(true).await;
     desk.fail(Operation::Claim, Fault::Refuse);

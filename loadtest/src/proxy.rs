@@ -1,5 +1,5 @@
 //! A wire between clients and a server, of whatever protocol, on which a test makes things go wrong while both run:
-//! see [`Fault`], [`Delay`] and, for CQL, [`Odds`]. Changes no byte, and keeps the order of those it passes on.
+//! see [`Fault`], [`Delay`] and, for CQL, [`Odds`]; and between servers that are each other's clients, [`Mesh`]. Changes no byte, and keeps the order of those it passes on.
 
 use std::{
     io::Result,
@@ -20,9 +20,11 @@ use tokio::{
 use crate::{random::Random, starter};
 
 mod cql;
+mod mesh;
 mod wire;
 
 pub use cql::Odds;
+pub use mesh::Mesh;
 
 /// What happens to everything on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Fault {
     Stalled,
     /// What the server says waits, what clients say passes.
     Deaf,
+    /// What clients say waits, what the server says passes.
+    Mute,
     /// What the server says is thrown away, what clients say passes. The connections it happened to are reset when the
     /// fault ends: they lack something in the middle.
     Swallowing,
@@ -43,7 +47,7 @@ pub enum Fault {
 
 impl Fault {
     fn holds(self, from_server: bool) -> bool {
-        self == Fault::Stalled || (self == Fault::Deaf && from_server)
+        self == Fault::Stalled || self == if from_server { Fault::Deaf } else { Fault::Mute }
     }
 }
 
@@ -110,14 +114,7 @@ impl Proxy {
         // one that is still free when the wire is mended
         let listener = starter::lasting_port()?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            server: server.to_owned(),
-            speaks_cql,
-            fault: watch::Sender::default(),
-            choices: Mutex::new(Choices { random, delay: Delay::default(), odds: Odds::default() }),
-            swallowed: AtomicU64::new(0),
-            statements: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(server, speaks_cql, random));
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let accepting = tokio::spawn(accept(listener, address, shared.clone())).abort_handle();
@@ -167,6 +164,18 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    fn new(server: &str, speaks_cql: bool, random: Random) -> Shared {
+        let choices = Choices { random, delay: Delay::default(), odds: Odds::default() };
+        Shared {
+            server: server.to_owned(),
+            speaks_cql,
+            fault: watch::Sender::default(),
+            choices: Mutex::new(choices),
+            swallowed: AtomicU64::new(0),
+            statements: AtomicU64::new(0),
+        }
+    }
+
     fn choices(&self) -> std::sync::MutexGuard<'_, Choices> {
         self.choices.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,13 +1,14 @@
 # The verbs of this house. `make` lists them.
 SHELL := bash
 TORTURE_ROUNDS ?= 300
+FAULTS_ROUNDS ?= 1
 export CARGO_INCREMENTAL ?= 0
 
 # Lints and code in one compilation: cargo runs clippy-driver in place of rustc for our own crates. What is measured is
 # never built this way.
 LINTED = RUSTC_WORKSPACE_WRAPPER="$$(rustup which clippy-driver 2>/dev/null || command -v clippy-driver)" CLIPPY_ARGS=-Dwarnings
 
-.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores bench-cluster torture model run run-on-servers cluster cluster-down smoke clean-up
+.PHONY: help test tests lint servers servers-down fmt fmt-check deny bench bench-stores bench-cluster torture faults model run run-on-servers cluster cluster-down smoke clean-up
 
 help:           ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +66,12 @@ bench-cluster:  ## what several nodes cost and how fast they are whole again, on
 torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and judges what everybody saw
 	@.ci/needs
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(LINTED) cargo test --locked -p starling-node --test torture -- --nocapture
+
+faults:         ## every fault there is for three nodes, FAULTS_ROUNDS times (1): killed, frozen, cut, without their stores
+	@.ci/needs servers
+	for ((round = 1; round <= $(FAULTS_ROUNDS); round++)); do \
+		FAULTS=long $(LINTED) loadtest/servers/with cargo test --locked -p starling-node --test faults -- --nocapture || exit; \
+	done
 
 model:          ## explores more orders of two owners of one log than `test` does (more than an hour on two cores)
 	cargo test --locked --release -p starling-actors --lib -- tests::model --nocapture --test-threads 2

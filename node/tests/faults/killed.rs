@@ -1,62 +1,65 @@
-//! `kill -9`: of one node again and again, and of all but one.
+//! `kill -9`: of one node again and again, of all at once, and of all but one; and all are started at once.
 
 use std::time::{Duration, Instant};
 
 use loadtest::random::Random;
 
 use crate::{
-    cluster::{Cluster, N_NODES},
-    probes::Probes,
-    talk::Talk,
+    cluster::N_NODES,
+    scene::{Scene, is_long},
 };
 
-/// Every node twice.
-const ROUNDS: usize = 2 * N_NODES;
 /// Ten times what is promised.
-const ACCEPTED_WITHIN: Duration = Duration::from_secs(20);
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(50);
 /// Who is left alone of three has no majority and waits until the others' signs of life stand still for 30 s.
-const ALONE_WITHIN: Duration = Duration::from_secs(50);
+const ALONE_WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_to_g11_hold_when_one_node_after_the_other_is_killed() {
-    let mut cluster = Cluster::start();
-    let mut probes = Probes::start(&cluster).await;
+    let mut scene = Scene::start("killed").await;
     let mut random = Random::unseeded();
-    let talk = Talk::start(&cluster.rig, &mut random).await;
     let mut slowest = Duration::ZERO;
-    for round in 0..ROUNDS {
+    for round in 0..if is_long() { 3 * N_NODES } else { 2 } {
         let (victim, other) = (round % N_NODES, (round + 1) % N_NODES);
-        talk.acks(1 + random.below(40)).await;
+        scene.talk.acks(1 + random.below(40)).await;
         let killed = Instant::now();
-        cluster.kill(victim);
-        slowest = slowest.max(probes.write(other, killed, &format!("n{victim} killed")).await);
+        scene.cluster.kill(victim);
+        slowest = slowest.max(scene.write(other, killed, &format!("n{victim} is killed")).await);
         let started = Instant::now();
-        cluster.restart(&[victim]);
-        println!("n{victim} ready again {:?} after its start", started.elapsed());
-        probes.write(victim, started, "the same node").await;
+        scene.cluster.restart(&[victim]);
+        scene.tell(format_args!("n{victim} ready again {:.1?} after its start", started.elapsed()));
+        scene.write(victim, started, "the same node").await;
     }
-    println!("kill to accepted writes, the slowest of all: {slowest:?}");
+    scene.heals(Instant::now()).await;
+    scene.tell(format_args!("kill to accepted writes, the slowest of all: {slowest:.1?}"));
     assert!(slowest < ACCEPTED_WITHIN);
-    probes.finish(talk, cluster, "killed").await;
+    scene.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g1_to_g11_hold_when_all_but_one_are_killed() {
-    let mut cluster = Cluster::start();
-    let mut probes = Probes::start(&cluster).await;
-    let talk = Talk::start(&cluster.rig, &mut Random::unseeded()).await;
-    talk.acks(50).await;
+async fn g1_to_g11_hold_when_all_start_at_once_and_are_killed_at_once_or_but_for_one() {
+    let mut scene = Scene::start_at_once("all at once").await;
     let killed = Instant::now();
-    cluster.kill(1);
-    cluster.kill(2);
-    let accepted = probes.write(0, killed, "n1 and n2 killed").await;
-    assert!(accepted < ALONE_WITHIN);
-    talk.acks(50).await;
-    let started = Instant::now();
-    cluster.restart(&[1, 2]);
-    println!("both ready again {:?} after their start", started.elapsed());
-    for n in [1, 2] {
-        probes.write(n, started, "the same nodes").await;
+    (0..N_NODES).for_each(|n| scene.cluster.kill(n));
+    scene.cluster.restart(&[0, 1, 2]);
+    scene.tell(format_args!("all ready again {:.1?} after they were killed", killed.elapsed()));
+    for n in 0..N_NODES {
+        scene.write(n, killed, "all were killed and started at once").await;
     }
-    probes.finish(talk, cluster, "alone").await;
+    scene.heals(killed).await;
+    if is_long() {
+        let killed = Instant::now();
+        scene.cluster.kill(1);
+        scene.cluster.kill(2);
+        let accepted = scene.write(0, killed, "n1 and n2 are killed").await;
+        assert!(accepted < ALONE_WITHIN);
+        scene.talk.acks(50).await;
+        let started = Instant::now();
+        scene.cluster.restart(&[1, 2]);
+        for n in [1, 2] {
+            scene.write(n, started, "the same nodes").await;
+        }
+        scene.heals(started).await;
+    }
+    scene.finish().await;
 }

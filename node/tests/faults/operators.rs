@@ -65,7 +65,7 @@ async fn closed(client: &mut Client, code: u16, since: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_lists_all_of_them_and_a_drain_is_seen_and_taken_back() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start().await;
     let mut probes = Probes::start(&cluster).await;
     let admins: Vec<String> = (0..N_NODES).map(|n| cluster.node(n).admin_address().to_owned()).collect();
     let status = ask(&mut cluster, 0, &["status", "-o", "json", "--ask", &admins[1], "--ask", &admins[2]]);
@@ -100,13 +100,13 @@ async fn every_node_lists_all_of_them_and_a_drain_is_seen_and_taken_back() {
     assert_eq!(tokio::task::block_in_place(|| get(&admins[1], "/ready")).status, 200);
     stays.request::<push::Synced>(Verb::Sync(Sync::default())).await.expect("and after");
     for n in 0..N_NODES {
-        probes.write(n, Instant::now(), "after the drain was taken back").await;
+        probes.write(n).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g13_a_session_that_ends_on_one_node_is_over_on_every_node_within_a_second() {
-    let mut cluster = Cluster::start_with(&[("auth.single_session", "true")]);
+    let mut cluster = Cluster::start_with(&[("auth.single_session", "true")]).await;
     let rests: Vec<Rest> = (0..N_NODES).map(|n| Rest::new(&cluster.target(n)).unwrap()).collect();
     let me = |who: &SignedIn| Call::new(Method::GET, "users/me").by(&who.tokens.access_token);
 

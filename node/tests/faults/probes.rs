@@ -1,31 +1,36 @@
 //! How long until writes are accepted again: two people with a device on every node and many groups, so that some of
 //! them are always owned by the node that something happens to. They write when they are asked to, in all groups at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
-use loadtest::{Device, History};
-use protocol::{ConversationId, UserId};
+use loadtest::Device;
+use protocol::{ConversationId, UserId, push, request::Verb};
 
 use crate::{
     cluster::{Cluster, N_NODES},
-    rig::{Part, judge, post},
-    talk::Talk,
+    rig::{PATIENCE, Part, post},
 };
 
 /// With three nodes, one of them owns none of these once in 500 times.
 const N_GROUPS: usize = 15;
 /// Writes wait as long as they may, so that what is printed is how long it was.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(180);
 
 /// See the module.
 pub(crate) struct Probes {
+    pub(crate) groups: Vec<ConversationId>,
     user: UserId,
     /// Of that user, one on each node.
     devices: Vec<Device>,
-    groups: Vec<ConversationId>,
     rounds: u64,
 }
+
+/// How many attempts were told what, and the slowest of each.
+pub(crate) type Told = BTreeMap<&'static str, (usize, Duration)>;
 
 impl Probes {
     pub(crate) async fn start(cluster: &Cluster) -> Probes {
@@ -38,39 +43,50 @@ impl Probes {
         for _ in 0..N_GROUPS {
             groups.push(rig.group(&people).await);
         }
-        let mut probes = Probes { user: people[0].user.id, devices, groups, rounds: 0 };
+        let mut probes = Probes { groups, user: people[0].user.id, devices, rounds: 0 };
         for through in 0..N_NODES {
-            probes.write(through, Instant::now(), "before").await;
+            probes.write(through).await;
         }
         probes
     }
 
-    /// Writes in every group through this node; prints and answers how long after `since` the last was accepted.
-    pub(crate) async fn write(&mut self, through: usize, since: Instant, what: &str) -> Duration {
-        self.rounds += 1;
-        let cid = format!("probe-{}", self.rounds);
-        let mut took = join_all(self.groups.iter().map(async |c| {
+    /// Writes in every group through this node; when the first and when the last was accepted.
+    pub(crate) async fn write(&mut self, through: usize) -> [Instant; 2] {
+        let cid = self.cid();
+        let mut accepted = join_all(self.groups.iter().map(async |c| {
             self.devices[through].send(&post(*c, &cid, "are you there?"), WITHIN).await.unwrap();
-            since.elapsed()
+            Instant::now()
         }))
         .await;
-        took.sort_unstable();
-        println!("{what}: writes through n{through} accepted after {:.1?} to {:.1?}", took[0], took[N_GROUPS - 1]);
-        took[N_GROUPS - 1]
+        accepted.sort_unstable();
+        [accepted[0], accepted[N_GROUPS - 1]]
     }
 
-    /// Everybody finishes; the verdict on all that was said.
-    pub(crate) async fn finish(self, mut talk: Talk, mut cluster: Cluster, name: &str) {
-        talk.hush().await;
-        let rig = &mut cluster.rig;
-        let parts: Vec<Part<'_>> = self
-            .groups
-            .iter()
-            .map(|c| Part { c: *c, devices: self.devices.iter().map(|device| (self.user, device)).collect() })
-            .collect();
-        let mut logs = rig.settle(&parts).await;
-        let said = talk.read_back(rig).await;
-        logs.extend(said.logs);
-        judge(name, &History { records: said.records, logs });
+    /// Tries once in every group through this node.
+    pub(crate) async fn attempt(&mut self, through: usize) -> Told {
+        let cid = self.cid();
+        let socket = self.devices[through].live(PATIENCE).await.unwrap();
+        let answers = join_all(self.groups.iter().map(async |c| {
+            let asked = Instant::now();
+            let answer = socket.request::<push::Sent>(Verb::Send(post(*c, &cid, "and now?"))).await;
+            (answer.map_or_else(|failed| failed.code().map_or("lost", |code| code.as_str()), |_| "ok"), asked.elapsed())
+        }));
+        let mut told = Told::new();
+        for (code, took) in answers.await {
+            let entry = told.entry(code).or_default();
+            *entry = (entry.0 + 1, entry.1.max(took));
+        }
+        told
+    }
+
+    fn cid(&mut self) -> String {
+        self.rounds += 1;
+        format!("probe-{}", self.rounds)
+    }
+
+    /// What is to be looked at in the end.
+    pub(crate) fn parts(&self) -> Vec<Part<'_>> {
+        let devices = || self.devices.iter().map(|device| (self.user, device)).collect();
+        self.groups.iter().map(|c| Part { c: *c, devices: devices() }).collect()
     }
 }

@@ -6,27 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::{
-    history::{Record, What},
-    random::Random,
-};
+use loadtest::history::{Record, What};
 use protocol::{ClientId, ConversationId, UserId};
 
-use crate::{
-    cluster::{Cluster, N_NODES},
-    probes::Probes,
-    support::get,
-    talk::Talk,
-};
+use crate::{cluster::N_NODES, scene::Scene, support::get};
 
 /// Sends that are looked at before the first restart, and between two.
 const ACKS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_to_g11_hold_when_every_node_is_restarted_one_after_the_other() {
-    let mut cluster = Cluster::start_with(&[("drain.notice_ms", "300")]);
-    let probes = Probes::start(&cluster).await;
-    let talk = Talk::start(&cluster.rig, &mut Random::unseeded()).await;
+    let mut scene = Scene::start_with("rolling", &[("drain.notice_ms", "300")]).await;
+    let Scene { cluster, talk, .. } = &mut scene;
     talk.acks(ACKS / 4).await;
     cluster.rig.news();
     for _ in 0..2 {
@@ -50,7 +41,7 @@ async fn g1_to_g11_hold_when_every_node_is_restarted_one_after_the_other() {
     let waits = Waits::of(&records);
     println!("sends before:              {}", waits.within(0, began_us));
     println!("sends during the restarts: {}", waits.within(began_us, ended_us));
-    probes.finish(talk, cluster, "rolling").await;
+    scene.finish().await;
 }
 
 /// When each send was begun, and how long after it was acknowledged, over all its attempts; microseconds.

@@ -56,6 +56,12 @@ impl Place {
         self.dir.path()
     }
 
+    /// The keyspace, and where it is.
+    pub(crate) fn keyspace(&self) -> (Cql, String) {
+        let (keyspace, _) = self.real.as_ref().expect("this place is on the real servers");
+        (keyspace.server.clone(), keyspace.name.clone())
+    }
+
     /// The node's own directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.path().join("data")

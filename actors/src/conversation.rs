@@ -7,12 +7,9 @@ pub(crate) mod recent;
 pub(crate) mod roster;
 pub(crate) mod state;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use protocol::{ConversationId, Incarnation, peer::Mail};
@@ -26,7 +23,9 @@ use self::{
 use crate::{
     cluster::notes::Notes,
     entities::{Entity, Me, Now, Performed},
+    maps::HashMap,
     router::Router,
+    tasks,
 };
 
 /// Members are read in pages of this many.
@@ -71,7 +70,7 @@ impl Entity for State {
         match action {
             Action::Store(job) => {
                 let (me, context) = (me.clone(), context.clone());
-                tokio::spawn(async move {
+                tasks::spawn(async move {
                     let answer = match (job, &context.notes) {
                         (Job::Note, Some(notes)) => Answer::Noted(notes.note(me.key()).await),
                         (job, _) => ask(me.key(), job, context.me, &context.store).await,
@@ -146,7 +145,7 @@ async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Ans
 
 async fn load(c: ConversationId, store: &Store) -> Result<Option<(Roster, Head)>, storage::Error> {
     let Some(row) = store.directory.conversation(c).await? else { return Ok(None) };
-    let mut members = HashMap::new();
+    let mut members = HashMap::default();
     let mut after = None;
     loop {
         let page = store.directory.members(c, after, MEMBERS_PAGE).await?;

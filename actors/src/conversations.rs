@@ -29,6 +29,7 @@ use crate::{
     presence_query,
     refusals::{no_such_conversation, store_failed},
     router::Router,
+    tasks,
     turns::Turns,
 };
 
@@ -330,6 +331,6 @@ impl Conversations {
         let asking = Asking { router: &self.router, connections: &self.connections, c, mail: mail(Some(requester)) };
         let timeout = || Error::new(Code::Timeout, "no answer in time; the same request is safe");
         let deadline = Duration::from_millis(REQUEST_DEADLINE_MS);
-        tokio::time::timeout(deadline, asking.until_answered(call, answer)).await.unwrap_or_else(|_| Err(timeout()))
+        tasks::within(deadline, asking.until_answered(call, answer)).await.unwrap_or_else(|| Err(timeout()))
     }
 }

@@ -120,20 +120,31 @@ pub(crate) struct Entities<E: Entity> {
     on_crash: OnCrash<E>,
 }
 
+/// Where the entities of a kind live.
+pub(crate) trait Home<E: Entity>: Send + Sync {
+    /// Hands an event to an entity, if it still lives this life.
+    fn tell(&self, key: E::Key, life: u64, event: E::Event);
+}
+
 /// An entity's way to itself: answers come back through it.
 pub(crate) struct Me<E: Entity> {
     key: E::Key,
     life: u64,
-    entities: Arc<Entities<E>>,
+    home: Arc<dyn Home<E>>,
 }
 
 impl<E: Entity> Clone for Me<E> {
     fn clone(&self) -> Self {
-        Me { key: self.key, life: self.life, entities: self.entities.clone() }
+        Me { key: self.key, life: self.life, home: self.home.clone() }
     }
 }
 
 impl<E: Entity> Me<E> {
+    /// The one that lives this life there.
+    pub(crate) fn new(key: E::Key, life: u64, home: Arc<dyn Home<E>>) -> Me<E> {
+        Me { key, life, home }
+    }
+
     /// Its name.
     pub(crate) fn key(&self) -> E::Key {
         self.key
@@ -141,8 +152,14 @@ impl<E: Entity> Me<E> {
 
     /// Sends an event to oneself; lost if one has crashed meanwhile, as the successor did not ask.
     pub(crate) fn tell(&self, event: E::Event) {
-        let table = self.entities.lock();
-        if let Some(slot) = table.slots.get(&self.key).filter(|slot| slot.life == self.life) {
+        self.home.tell(self.key, self.life, event);
+    }
+}
+
+impl<E: Entity> Home<E> for Entities<E> {
+    fn tell(&self, key: E::Key, life: u64, event: E::Event) {
+        let table = self.lock();
+        if let Some(slot) = table.slots.get(&key).filter(|slot| slot.life == life) {
             deliver(slot, event);
         }
     }
@@ -249,8 +266,8 @@ impl<E: Entity> Entities<E> {
     fn spawn<'t>(self: &Arc<Self>, table: &'t mut Table<E>, key: E::Key, restarted: bool) -> Option<&'t Slot<E>> {
         table.lives += 1;
         let life = table.lives;
-        let me = Me { key, life, entities: self.clone() };
-        let shell = Shell::<E> { state: E::fresh(key, &self.context, restarted), me };
+        let me = Me::new(key, life, self.clone());
+        let shell = Shell::<E> { state: E::fresh(key, &self.context, restarted), me, entities: self.clone() };
         // `spawn_linked_instant` fails only for a name that is taken, and entities have none
         let (actor, _) = ractor::ActorRuntime::spawn_linked_instant(
             None,
@@ -321,6 +338,7 @@ fn deliver<E: Entity>(slot: &Slot<E>, event: E::Event) {
 struct Shell<E: Entity> {
     state: E,
     me: Me<E>,
+    entities: Arc<Entities<E>>,
 }
 
 struct Body<E>(std::marker::PhantomData<fn() -> E>);
@@ -337,7 +355,7 @@ impl<E: Entity> Actor for Body<E> {
     async fn handle(
         &self, myself: ActorRef<Self::Msg>, mail: Self::Msg, shell: &mut Shell<E>,
     ) -> Result<(), ActorProcessingErr> {
-        let entities = &shell.me.entities;
+        let entities = &shell.entities;
         let now = Now { mono: entities.clock.now(), wall: entities.clock.wall() };
         for action in shell.state.on(mail.event, now) {
             match E::perform(action, &shell.me, &entities.context) {

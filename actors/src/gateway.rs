@@ -259,11 +259,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let conn = self.conn();
         let _ = self.sessions.tell_running(conn, Input::Gone);
-        self.context.watch_users(&self.outbound, Vec::new());
+        self.context.farewell(&self.outbound);
         let caller = self.outbound.caller;
-        // out of the table first: a registration that is just being made again finds that nobody is there any more
-        self.context.connections.remove(conn);
-        self.context.router.unregister(caller.user, conn);
         let (store, wall) = (self.context.store.clone(), self.context.clock.wall());
         // outside a runtime the process is ending, and the row says what the last hello wrote
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

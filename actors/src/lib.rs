@@ -16,6 +16,7 @@ mod entities;
 mod history;
 mod kinds;
 mod listing;
+mod maps;
 mod meters;
 mod naming;
 mod outbound;
@@ -26,6 +27,7 @@ mod restarts;
 mod router;
 mod session;
 mod sync;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -5,11 +5,7 @@
 mod entry;
 mod seen;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use protocol::{
     Code, ConversationId, Error, Incarnation, UserId,
@@ -24,6 +20,7 @@ use crate::{
         tally::{Mark, Tally},
     },
     entities::{Entity, Me, Now, Performed},
+    maps::{HashMap, HashSet},
     router::Router,
 };
 
@@ -107,9 +104,9 @@ impl State {
             slice,
             me,
             places,
-            users: HashMap::new(),
-            watches: HashMap::new(),
-            by_watcher: HashMap::new(),
+            users: HashMap::default(),
+            watches: HashMap::default(),
+            by_watcher: HashMap::default(),
             lost: VecDeque::new(),
             begun: false,
             begins_until: None,

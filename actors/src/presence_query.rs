@@ -1,7 +1,11 @@
 //! How users appear, asked once: by `watch` and by REST. Only fellow members are visible; others look as if they had
 //! never been there.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use protocol::{
     Error, Incarnation, UserId,
@@ -12,7 +16,7 @@ use protocol::{
 };
 use storage::Store;
 
-use crate::{connections::Connections, refusals::store_failed, router::Router};
+use crate::{connections::Connections, refusals::store_failed, router::Router, tasks};
 
 /// Those of `users` whose presence `reader` may see.
 pub(crate) async fn visible(store: &Store, reader: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {
@@ -30,7 +34,7 @@ pub(crate) async fn states(
 ) -> Result<PresenceStates, Error> {
     let never = PresenceState { state: Presence::Offline, last_seen_at: None };
     let mut presence: HashMap<UserId, PresenceState> = users.iter().map(|user| (*user, never)).collect();
-    let mut slices: HashMap<Slice, Vec<UserId>> = HashMap::new();
+    let mut slices: BTreeMap<Slice, Vec<UserId>> = BTreeMap::new();
     for user in visible {
         slices.entry(Slice::of(*user)).or_default().push(*user);
     }
@@ -44,8 +48,8 @@ pub(crate) async fn states(
         asked.push((call, answer));
     }
     for (_call, answer) in asked {
-        let answer = tokio::time::timeout(Duration::from_millis(STORE_DEADLINE_MS), answer).await;
-        if let Ok(Ok(Outcome::Done(Done::Presence(states)))) = answer {
+        let answer = tasks::within(Duration::from_millis(STORE_DEADLINE_MS), answer).await;
+        if let Some(Ok(Outcome::Done(Done::Presence(states)))) = answer {
             presence.extend(states);
         }
     }

@@ -37,6 +37,7 @@ use crate::{
     meters::METERS,
     presence,
     session::state as session,
+    tasks,
     world::Clock,
 };
 
@@ -329,7 +330,7 @@ impl Router {
                 let _ = mailboxes.ask(c, conversation::Input::LookAfter);
             }
             // it may have crashed, or had no room: asked again, it is no more work
-            if tokio::time::timeout(LOOK_AFTER_AGAIN, looked_after).await.is_ok_and(|answer| answer.is_ok()) {
+            if tasks::within(LOOK_AFTER_AGAIN, looked_after).await.is_some_and(|answer| answer.is_ok()) {
                 return true;
             }
         }
@@ -434,8 +435,8 @@ impl Router {
     pub(crate) fn flush_soon(&self) {
         if !self.flushing.swap(true, Ordering::AcqRel) {
             let (connections, flushing) = (self.connections.clone(), self.flushing.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(GATHER).await;
+            tasks::spawn(async move {
+                tasks::sleep(GATHER).await;
                 flushing.store(false, Ordering::Release);
                 connections.wake();
             });

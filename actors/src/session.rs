@@ -2,7 +2,7 @@
 
 pub(crate) mod state;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use protocol::{
     Code, ConnId, Error, Incarnation, UserId,
@@ -19,12 +19,13 @@ use crate::{
     connections::Connections,
     entities::{Entity, Me, Now, Performed},
     history,
+    maps::HashMap,
     outbound::{Outbound, line::Volatile},
     presence_query,
     refusals::refused,
     router::Router,
     settings::Limits,
-    sync,
+    sync, tasks,
     turns::{Turn, Turns},
     world::Clock,
 };
@@ -49,7 +50,7 @@ impl Context {
     /// Replaces whom a socket watches; each channel gets its part.
     pub(crate) fn watch_users(&self, outbound: &Outbound, users: Vec<UserId>) {
         let before = outbound.watched.lock().map(|mut watched| std::mem::replace(&mut *watched, users.clone()));
-        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::new();
+        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::default();
         for user in before.unwrap_or_default() {
             parts.entry(Slice::of(user)).or_default();
         }
@@ -57,6 +58,15 @@ impl Context {
             parts.entry(Slice::of(user)).or_default().push(user);
         }
         self.watch_at(outbound, parts, &self.router.places());
+    }
+
+    /// What becomes of a socket that has ended, on every path, once; its session is told beside.
+    pub(crate) fn farewell(self: &Arc<Self>, outbound: &Outbound) {
+        self.watch_users(outbound, Vec::new());
+        let caller = outbound.caller;
+        // out of the table first: a registration that is just being made again finds that nobody is there any more
+        self.connections.remove(outbound.conn);
+        self.router.unregister(caller.user, outbound.conn);
     }
 
     fn watch_at(&self, outbound: &Outbound, parts: HashMap<Slice, Vec<UserId>>, places: &Places) {
@@ -70,7 +80,7 @@ impl Context {
 
     /// Says again whom a socket watches, where their channels are now.
     fn watch_there(&self, outbound: &Outbound, places: &Places) {
-        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::new();
+        let mut parts: HashMap<Slice, Vec<UserId>> = HashMap::default();
         for user in outbound.watched.lock().map(|watched| watched.clone()).unwrap_or_default() {
             parts.entry(Slice::of(user)).or_default().push(user);
         }
@@ -161,12 +171,12 @@ impl Entity for State {
             }),
             Action::WatchAgain => {
                 let context = context.clone();
-                tokio::spawn(async move { watch_again(&outbound, &context).await });
+                tasks::spawn(async move { watch_again(&outbound, &context).await });
             }
             Action::Job(job) => match outbound.begin_job(context.limits.inflight) {
                 Some(place) => {
                     let (me, context) = (me.clone(), context.clone());
-                    tokio::spawn(async move {
+                    tasks::spawn(async move {
                         work(job, &me, &outbound, &context).await;
                         drop(place);
                     });
@@ -237,7 +247,7 @@ async fn watch_again(outbound: &Outbound, context: &Context) {
     let visible = visible.unwrap_or_else(|_| users.clone());
     let hidden = users.iter().filter(|user| !visible.contains(user));
     let never = PresenceState { state: Presence::Offline, last_seen_at: None };
-    let hidden: HashMap<UserId, PresenceState> = hidden.map(|user| (*user, never)).collect();
+    let hidden: std::collections::HashMap<UserId, PresenceState> = hidden.map(|user| (*user, never)).collect();
     context.watch_users(outbound, visible);
     if !hidden.is_empty() {
         let frame = push::push("pres", PresenceStates { presence: hidden });

@@ -12,6 +12,7 @@ mod network;
 mod nodes;
 mod parting;
 mod resync;
+pub(crate) mod sim;
 
 use std::{sync::Mutex, time::Duration};
 

@@ -17,7 +17,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 
-use self::faults::{Fault, Operation};
+use self::faults::{Fault, Gate, Operation};
 use crate::{
     Error, Store,
     gcra::Buckets,
@@ -35,12 +35,20 @@ struct Model {
     nodes: cluster::Nodes,
 }
 
-type Faults = Box<dyn FnMut(Operation) -> Option<Fault> + Send>;
+/// What several nodes remember together: see [`Memory::shared`].
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<Model>>);
+
+enum Faults {
+    None,
+    Plan(Mutex<Box<dyn FnMut(Operation) -> Option<Fault> + Send>>),
+    Gate(Arc<dyn Gate>),
+}
 
 /// All faces of one model.
 pub struct Memory {
     model: Arc<Mutex<Model>>,
-    faults: Option<Mutex<Faults>>,
+    faults: Faults,
     writes: AtomicU64,
     meters: Meters,
 }
@@ -48,23 +56,24 @@ pub struct Memory {
 impl Memory {
     /// A store that never fails.
     pub fn store() -> Store {
-        Memory::faces(None)
+        Memory::faces(&Shared::default(), Faults::None)
     }
 
     /// A store that asks `faults`, before each call, how it should go wrong; `None`: not at all. Decides nothing by
     /// itself, so a script or a seeded generator ([`faults::seeded`]) repeats exactly. What is applied later is so on
     /// tokio's clock.
     pub fn with_faults(faults: impl FnMut(Operation) -> Option<Fault> + Send + 'static) -> Store {
-        Memory::faces(Some(Mutex::new(Box::new(faults))))
+        Memory::faces(&Shared::default(), Faults::Plan(Mutex::new(Box::new(faults))))
     }
 
-    fn faces(faults: Option<Mutex<Faults>>) -> Store {
-        let memory = Arc::new(Memory {
-            model: Arc::default(),
-            faults,
-            writes: AtomicU64::new(0),
-            meters: Meters::new("memory"),
-        });
+    /// One node's way to a store that others use too; without a gate it never fails and never waits.
+    pub fn shared(with: &Shared, gate: Option<Arc<dyn Gate>>) -> Store {
+        Memory::faces(with, gate.map_or(Faults::None, Faults::Gate))
+    }
+
+    fn faces(with: &Shared, faults: Faults) -> Store {
+        let (model, writes) = (with.0.clone(), AtomicU64::new(0));
+        let memory = Arc::new(Memory { model, faults, writes, meters: Meters::new("memory") });
         Store {
             log: memory.clone(),
             directory: memory.clone(),
@@ -88,14 +97,18 @@ impl Memory {
         if operation.writes() {
             self.writes.fetch_add(1, Ordering::Relaxed);
         }
-        let fault = self.faults.as_ref().and_then(|faults| {
-            let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
-            faults(operation)
-        });
+        let fault = match &self.faults {
+            Faults::None => None,
+            Faults::Plan(plan) => plan.lock().unwrap_or_else(PoisonError::into_inner)(operation),
+            Faults::Gate(gate) => gate.come(operation).await,
+        };
         let outcome = match fault {
             None => act(&mut lock(&self.model)),
             Some(fault) => self.go_wrong(operation, fault, act).await,
         };
+        if let Faults::Gate(gate) = &self.faults {
+            gate.leave(operation).await;
+        }
         self.meters.count(outcome)
     }
 
@@ -117,10 +130,15 @@ impl Memory {
             Fault::UnknownApplied => act(&mut lock(&self.model)).and_then(|_| Err(unknown())),
             Fault::UnknownAppliesLater(time) => {
                 let model = self.model.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(time).await;
-                    let _ = act(&mut lock(&model));
-                });
+                let act = move || drop(act(&mut lock(&model)));
+                if let Faults::Gate(gate) = &self.faults {
+                    gate.later(time, Box::new(act));
+                } else {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(time).await;
+                        act();
+                    });
+                }
                 Err(unknown())
             }
         }

@@ -5,7 +5,6 @@ mod errands;
 mod losses;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -30,6 +29,7 @@ use super::{
     transport::{Dialer, Events},
 };
 use crate::{
+    maps::HashMap,
     meters::METERS,
     router::{Abroad, Router},
     world::Clock,
@@ -77,7 +77,7 @@ pub struct Membership {
 }
 
 /// What happens besides the link.
-enum Happens {
+pub(crate) enum Happens {
     Post(Incarnation, Parcel),
     Hear(membership::Input),
     ReadView,
@@ -88,29 +88,9 @@ impl Membership {
     pub(crate) fn start(
         parts: Parts, store: Arc<dyn Cluster>, health: Arc<dyn Health>, router: Arc<Router>,
     ) -> Membership {
-        let (happens, happening) = mpsc::unbounded_channel();
-        let now = parts.clock.now();
-        let errands = Errands::new(&parts, store, health, happens.clone());
-        let state = membership::State::new(parts.me, now);
-        let (snapshot, snapshots) = watch::channel(state.snapshot(now));
-        let (end, ended) = watch::channel(None);
-        let peers = Peers::default();
-        router.go_abroad(Way { happens: happens.clone(), peers: peers.clone() });
-        let driver = Driver {
-            clock: parts.clock,
-            link: parts.link,
-            router,
-            errands,
-            state,
-            wake_at: now,
-            compare_at: now + COMPARE,
-            peers: peers.clone(),
-            losses: Losses::default(),
-            snapshot,
-            end,
-        };
-        tokio::spawn(driver.run(parts.events, happening));
-        Membership { happens, peers, snapshot: snapshots, end: ended }
+        let (membership, driver, mail) = Driver::new(parts, store, health, router);
+        tokio::spawn(driver.run(mail));
+        membership
     }
 
     /// The numbers now.
@@ -189,7 +169,14 @@ impl Peers {
     }
 }
 
-struct Driver {
+/// What comes to a driver from outside.
+pub(crate) struct Inbox {
+    events: Events,
+    happening: mpsc::UnboundedReceiver<Happens>,
+}
+
+/// See the module. Whoever has it gives it one thing after another.
+pub(crate) struct Driver {
     clock: Arc<dyn Clock>,
     link: Arc<dyn ClusterLink>,
     router: Arc<Router>,
@@ -213,19 +200,64 @@ struct Known {
     heard_at: Instant,
 }
 
+#[cfg(test)]
+impl Inbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.happening.is_empty()
+    }
+}
+
 impl Driver {
-    async fn run(mut self, mut events: Events, mut happening: mpsc::UnboundedReceiver<Happens>) {
+    /// Of a node that begins. From now on what `router` posts to others comes into the inbox.
+    pub(crate) fn new(
+        parts: Parts, store: Arc<dyn Cluster>, health: Arc<dyn Health>, router: Arc<Router>,
+    ) -> (Membership, Driver, Inbox) {
+        let (happens, happening) = mpsc::unbounded_channel();
+        let now = parts.clock.now();
+        let errands = Errands::new(&parts, store, health, happens.clone());
+        let state = membership::State::new(parts.me, now);
+        let (snapshot, snapshots) = watch::channel(state.snapshot(now));
+        let (end, ended) = watch::channel(None);
+        let peers = Peers::default();
+        router.go_abroad(Way { happens: happens.clone(), peers: peers.clone() });
+        let driver = Driver {
+            clock: parts.clock,
+            link: parts.link,
+            router,
+            errands,
+            state,
+            wake_at: now,
+            compare_at: now + COMPARE,
+            peers: peers.clone(),
+            losses: Losses::default(),
+            snapshot,
+            end,
+        };
+        let membership = Membership { happens, peers, snapshot: snapshots, end: ended };
+        (membership, driver, Inbox { events: parts.events, happening })
+    }
+
+    /// Does what has come, without waiting for more; false: nothing has. For a test that is the only one to give it things.
+    #[cfg(test)]
+    pub(crate) fn look(&mut self, mail: &mut Inbox) -> bool {
+        let mut happened: Vec<Happens> = std::iter::from_fn(|| mail.happening.try_recv().ok()).collect();
+        let any = !happened.is_empty();
+        self.happened(&mut happened);
+        any
+    }
+
+    async fn run(mut self, mut mail: Inbox) {
         let mut happened = Vec::new();
         while self.end.borrow().is_none() {
             let wake_at = self.wake_at();
             // whoever is busiest must not keep the others waiting
             tokio::select! {
                 () = sleep_until(wake_at) => self.tick(),
-                event = events.next() => match event {
+                event = mail.events.next() => match event {
                     Some(event) => self.link(event),
                     None => return,
                 },
-                n = happening.recv_many(&mut happened, AT_ONCE) => {
+                n = mail.happening.recv_many(&mut happened, AT_ONCE) => {
                     if n == 0 {
                         return;
                     }
@@ -235,12 +267,14 @@ impl Driver {
         }
     }
 
-    fn wake_at(&self) -> Instant {
+    /// When it wants [`Driver::tick`].
+    pub(crate) fn wake_at(&self) -> Instant {
         let peers = self.peers.lock().values().filter_map(|known| known.wake_at).min();
         peers.map_or(self.wake_at, |at| at.min(self.wake_at)).min(self.compare_at)
     }
 
-    fn tick(&mut self) {
+    /// Its time has come.
+    pub(crate) fn tick(&mut self) {
         let now = self.clock.now();
         if self.wake_at <= now {
             self.membership(membership::Input::Tick);
@@ -256,7 +290,8 @@ impl Driver {
         due.into_iter().for_each(|run| self.peer(run, peer::Input::Tick));
     }
 
-    fn link(&mut self, event: LinkEvent) {
+    /// Something happens on a link.
+    pub(crate) fn link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up { peer, version } => {
                 let (run, now) = (peer.incarnation, self.clock.now());
@@ -306,8 +341,8 @@ impl Driver {
     }
 
     /// What was posted at once travels together.
-    fn happened(&mut self, happened: &mut Vec<Happens>) {
-        let mut posts: HashMap<Incarnation, Vec<Parcel>> = HashMap::new();
+    pub(crate) fn happened(&mut self, happened: &mut Vec<Happens>) {
+        let mut posts: HashMap<Incarnation, Vec<Parcel>> = HashMap::default();
         let mut posted = 0;
         for happens in happened.drain(..) {
             match happens {

@@ -2,16 +2,15 @@
 //! until this node goes by that view too. Taken as it comes, it would be for a channel that is not here yet, and lost until
 //! it is said again, if it is. Nothing waits for long: a store that is away must not keep mail back. Pure.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
     Incarnation,
     peer::{Mail, Parcel, ToNode},
 };
 use tokio::time::Instant;
+
+use crate::maps::HashMap;
 
 /// The row is read within a tenth of this; after it, mail is taken as it is.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -10,6 +10,8 @@ use protocol::{ConversationId, Incarnation, cluster::MemberState};
 use storage::{Error, cluster::Cluster};
 use tokio::sync::oneshot;
 
+use crate::tasks;
+
 /// Conversations in one note.
 const NOTE_MAX: usize = 256;
 
@@ -54,7 +56,7 @@ impl Notes {
         };
         if begins {
             let notes = self.clone();
-            tokio::spawn(async move { while notes.next().await {} });
+            tasks::spawn(async move { while notes.next().await {} });
         }
         answered.await.unwrap_or_else(|_| Err(Error::Unknown("the note was given up".into())))
     }

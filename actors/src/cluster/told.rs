@@ -2,10 +2,7 @@
 //! conversations have where; and what they have told it, as far as numbers go. Both sides compare (`CLUSTER.md`, "Who is
 //! told", rule 7). Pure: who holds it sends what it notes, in the same order.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use protocol::{
     ConnId, ConversationId, Incarnation, UserId,
@@ -16,6 +13,7 @@ use super::{
     places::Places,
     tally::{Mark, Tally},
 };
+use crate::maps::{HashMap, HashSet};
 
 /// Digests in a row that must differ before everything is made again: one may be on its way while something changes.
 const DIFFERENT_MAX: u8 = 2;
@@ -72,15 +70,15 @@ impl Told {
     pub(crate) fn new(places: Arc<Places>) -> Told {
         Told {
             places,
-            registrations: HashMap::new(),
-            waiting: HashSet::new(),
-            watches: HashMap::new(),
-            tallies: HashMap::new(),
-            rounds: HashMap::new(),
+            registrations: HashMap::default(),
+            waiting: HashSet::default(),
+            watches: HashMap::default(),
+            tallies: HashMap::default(),
+            rounds: HashMap::default(),
             n_rounds: 0,
-            different: HashMap::new(),
-            agreed: HashSet::new(),
-            curious: HashMap::new(),
+            different: HashMap::default(),
+            agreed: HashSet::default(),
+            curious: HashMap::default(),
         }
     }
 

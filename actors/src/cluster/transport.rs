@@ -78,6 +78,14 @@ impl Events {
     }
 }
 
+#[cfg(test)]
+impl Events {
+    /// Nothing ever happens; a test says what does.
+    pub(crate) fn none() -> Events {
+        Events(unbounded_channel().1)
+    }
+}
+
 /// Why there are no links.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

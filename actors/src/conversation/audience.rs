@@ -8,10 +8,7 @@
 mod departed;
 pub(crate) mod watches;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use protocol::{
     ConnId, ConversationId, Event, Incarnation, Seq, UserId,
@@ -23,7 +20,10 @@ use self::{
     departed::{Departed, joining, leaving},
     watches::Watches,
 };
-use crate::cluster::places::Places;
+use crate::{
+    cluster::places::Places,
+    maps::{HashMap, HashSet},
+};
 
 /// Members with devices, from which on events are gathered for a moment while more are being stored.
 const LARGE: usize = 64;
@@ -56,10 +56,10 @@ impl Audience {
     pub(crate) fn new(id: ConversationId, names: u64, places: Arc<Places>) -> Audience {
         Audience {
             id,
-            members: HashSet::new(),
+            members: HashSet::default(),
             departed: Departed::default(),
             watches: Watches::new(id, names, places),
-            devices: HashMap::new(),
+            devices: HashMap::default(),
             plan: None,
             untold: VecDeque::new(),
             told: Seq(0),
@@ -150,7 +150,7 @@ impl Audience {
         out: &mut Vec<Telling>,
     ) {
         let Some(users) = self.watches.answered(slice, watch, complete) else { return };
-        let mut before: HashSet<Address> = HashSet::new();
+        let mut before: HashSet<Address> = HashSet::default();
         for user in users {
             before.extend(self.devices.remove(user).into_iter().flatten());
         }
@@ -320,7 +320,7 @@ fn frame_of(c: ConversationId, event: &Event) -> Option<bytes::Bytes> {
 }
 
 fn by_node<'a>(devices: impl Iterator<Item = &'a Address>) -> HashMap<Incarnation, Vec<ConnId>> {
-    let mut nodes: HashMap<Incarnation, Vec<ConnId>> = HashMap::new();
+    let mut nodes: HashMap<Incarnation, Vec<ConnId>> = HashMap::default();
     for device in devices {
         nodes.entry(device.node).or_default().push(device.conn);
     }

@@ -1,10 +1,10 @@
 //! Read and delivered marks on their way to the store. Marks that wait while a write is under way are merged into the
 //! next one; they are told to others only once they are stored, so nobody ever sees one go back (G11). Pure.
 
-use std::collections::HashMap;
-
 use protocol::{Seq, UserId, peer::MarkRequest, push::Marks};
 use storage::directory::MarkUpdate;
+
+use crate::maps::HashMap;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl MarkBoard {
         let mut accept = accept;
         let mut requests = std::mem::take(&mut self.waiting);
         requests.retain(|request| accept(request));
-        let mut merged: HashMap<UserId, Marks> = HashMap::new();
+        let mut merged: HashMap<UserId, Marks> = HashMap::default();
         for request in &requests {
             let marks = merged.entry(request.by).or_default();
             marks.delivered = marks.delivered.max(request.seq);

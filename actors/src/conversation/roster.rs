@@ -1,14 +1,15 @@
 //! Who is in a conversation and what each may do. Judges wishes; pure.
 
-use std::collections::HashMap;
-
 use protocol::{
     Body, Code, Error, Event, Kind, Role, Seq, UserId,
     event::{Join, Leave, Remove, RoleChange, Settings},
     peer::Change,
 };
 
-use crate::refusals::{no_such_conversation, too_many_members};
+use crate::{
+    maps::HashMap,
+    refusals::{no_such_conversation, too_many_members},
+};
 
 /// A conversation's members and settings at one place of its log.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     connections::{Call, Connections},
     router::Router,
+    tasks,
 };
 
 /// How long after it was not taken a request is sent again: long enough for views to agree.
@@ -47,12 +48,13 @@ impl Asking<'_> {
                 self.router.post(owner, Mail::Conversation(self.c, self.mail.clone()));
             }
             tokio::select! {
+                biased;
                 outcome = &mut answer => match outcome {
                     Ok(Outcome::Done(done)) => return Ok(done),
                     Ok(Outcome::Refused(refusal)) if refusal.code == Code::Moved => {
                         (call, answer) = self.anew(call);
                         asked = None;
-                        tokio::time::sleep(ASK_AGAIN).await;
+                        tasks::sleep(ASK_AGAIN).await;
                     }
                     Ok(Outcome::Refused(refusal)) if !doubtful => return Err(refusal.into()),
                     Ok(Outcome::Refused(_)) | Err(_) => return Err(open()),

@@ -1,7 +1,7 @@
 //! What one socket is to be sent, and what it waits for: the bounded outbound queue with its classes, the requests in
 //! flight, and the line between past and live. Pure: knows no socket and no clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use protocol::{
@@ -13,7 +13,11 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::meters::METERS;
+use crate::{
+    maps::{HashMap, HashSet},
+    meters::METERS,
+    sync::Covered,
+};
 
 /// Bytes that an item without content of its own is counted with.
 const SMALL_ITEM_BYTES: usize = 128;
@@ -105,7 +109,7 @@ pub(crate) struct Line {
     /// Where in the queue the gap of a conversation stands; it grows until the queue is taken.
     gaps: HashMap<ConversationId, usize>,
     heads: HashMap<ConversationId, usize>,
-    receipts: HashMap<ConversationId, HashMap<UserId, Marks>>,
+    receipts: HashMap<ConversationId, std::collections::HashMap<UserId, Marks>>,
     pending: HashMap<u32, Pending>,
     n_kept: u64,
     open: HashSet<ConversationId>,
@@ -133,15 +137,15 @@ impl Line {
     pub(crate) fn new(bounds: Bounds) -> Line {
         Line {
             bounds,
-            phase: Phase::Opening { heard: HashMap::new() },
+            phase: Phase::Opening { heard: HashMap::default() },
             queue: VecDeque::new(),
             bytes: 0,
-            gaps: HashMap::new(),
-            heads: HashMap::new(),
-            receipts: HashMap::new(),
-            pending: HashMap::new(),
+            gaps: HashMap::default(),
+            heads: HashMap::default(),
+            receipts: HashMap::default(),
+            pending: HashMap::default(),
             n_kept: 0,
-            open: HashSet::new(),
+            open: HashSet::default(),
             announced: false,
             parting: None,
             closing: None,
@@ -344,9 +348,7 @@ impl Line {
 
     /// The answer to a `sync`. From here on everything is pushed; what was heard of meanwhile and lies beyond what the
     /// answer `covered` is announced by `head`.
-    pub(crate) fn synced(
-        &mut self, id: Option<u32>, frame: Bytes, covered: &HashMap<ConversationId, Seq>, now: Instant,
-    ) {
+    pub(crate) fn synced(&mut self, id: Option<u32>, frame: Bytes, covered: &Covered, now: Instant) {
         if let Some(id) = id {
             self.answer(id, frame, now);
         }
@@ -388,7 +390,7 @@ impl Line {
     pub(crate) fn close(&mut self, bye: Bye) {
         if self.closing.is_none() {
             self.closing = Some(bye);
-            self.pending = HashMap::new();
+            self.pending = HashMap::default();
         }
     }
 
@@ -410,7 +412,7 @@ impl Line {
             self.queue = VecDeque::new();
         }
         if !self.gaps.is_empty() || !self.heads.is_empty() {
-            (self.gaps, self.heads) = (HashMap::new(), HashMap::new());
+            (self.gaps, self.heads) = (HashMap::default(), HashMap::default());
         }
         self.closing.clone()
     }
@@ -424,8 +426,8 @@ impl Line {
         if self.bytes > self.bounds.hard_bytes {
             metrics::counter!("starling_outbound_dropped_total", "class" => "queue").increment(1);
             self.queue.clear();
-            (self.gaps, self.heads) = (HashMap::new(), HashMap::new());
-            self.receipts = HashMap::new();
+            (self.gaps, self.heads) = (HashMap::default(), HashMap::default());
+            self.receipts = HashMap::default();
             self.bytes = 0;
             self.close(Bye::of(CloseCode::Slow));
         } else {

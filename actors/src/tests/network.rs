@@ -128,6 +128,11 @@ impl Network {
         self.lock().under_way_max
     }
 
+    /// It is later.
+    pub(super) fn is_now(&self, now: Instant) {
+        self.lock().now = now;
+    }
+
     /// When the next thing happens.
     pub(super) fn next(&self) -> Option<Instant> {
         self.lock().due.keys().next().map(|(at, _)| *at)
@@ -244,6 +249,8 @@ impl Wires {
                 misfit("another node answers there")
             }
             Some(theirs) if theirs.equal != ours.equal => misfit("a setting that must be equal is not"),
+            // as the transport does it: a dial that was under way when a link came up makes no second one
+            Some(theirs) if self.stands(from, theirs.incarnation) => (Duration::ZERO, false, false, "a link stands"),
             Some(theirs) => match common_version(theirs.versions).and(common_version(ours.versions)) {
                 None => misfit("no version in common"),
                 Some(version) => return self.connect(&ours, theirs, version, out),
@@ -251,6 +258,12 @@ impl Wires {
         };
         let event = LinkEvent::NotReached { address, refused, misfit, why: why.to_owned() };
         self.push(self.now + after, Due::NotReached { from, event });
+    }
+
+    /// True if there is a link, as far as both ends know.
+    fn stands(&self, a: Incarnation, b: Incarnation) -> bool {
+        let (mine, theirs) = (self.ends.get(&(a, b)), self.ends.get(&(b, a)));
+        mine.is_some_and(|wire| theirs == Some(wire) && !self.wires[*wire].broken)
     }
 
     fn connect(&mut self, a: &Greeting, b: &Greeting, version: u16, out: &mut Vec<(Incarnation, LinkEvent)>) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 /// A call to the store, by its method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -42,7 +44,8 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub(super) fn writes(self) -> bool {
+    /// True if it may change something, so that its outcome can be unknown.
+    pub fn writes(self) -> bool {
         match self {
             Operation::Create | Operation::Claim | Operation::Append | Operation::Follow | Operation::Mark => true,
             Operation::WriteAccounts | Operation::WriteTokens => true,
@@ -51,6 +54,19 @@ impl Operation {
             Operation::ReadTokens | Operation::ReadView | Operation::ReadNodes | Operation::Ping => false,
         }
     }
+}
+
+/// Says when each call is carried out and answered, and how it goes wrong: for a test with a clock of its own.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Before a call is carried out. Who drops it here was never heard; a delay is none of its answers.
+    async fn come(&self, operation: Operation) -> Option<Fault>;
+
+    /// After it was carried out or not, before it is answered. Who drops it here does not hear what became of it.
+    async fn leave(&self, operation: Operation);
+
+    /// Carries out what was answered `Unknown`, after this time and whoever has died meanwhile.
+    fn later(&self, time: Duration, act: Box<dyn FnOnce() + Send>);
 }
 
 /// What a call does instead of what it should. For calls that do not write, everything but a delay is a refusal.

@@ -1,6 +1,6 @@
 //! What takes time: questions to the store and to the resolver, each in a task of its own, answered as an event.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use protocol::{ConversationId, Incarnation, NodeId, cluster::View};
 use storage::{cluster::Cluster, health::Health};
@@ -9,7 +9,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{Happens, Parts};
 use crate::{
     cluster::{membership::Input, transport::Dialer},
+    maps::HashSet,
     router::Router,
+    tasks,
 };
 
 /// How often the store is asked for a sign of life.
@@ -34,7 +36,7 @@ impl Errands {
     pub(super) fn new(
         parts: &Parts, store: Arc<dyn Cluster>, health: Arc<dyn Health>, happens: UnboundedSender<Happens>,
     ) -> Errands {
-        tokio::spawn(watch_store(health, happens.clone()));
+        tasks::spawn(watch_store(health, happens.clone()));
         let (node, run, dialer) = (parts.me.node.clone(), parts.me.incarnation, parts.dialer.clone());
         Errands { node, run, store, dialer, happens }
     }
@@ -73,8 +75,8 @@ impl Errands {
     /// while. Nothing is said if it moves on meanwhile: it is asked anew then.
     pub(super) fn look_after(&self, node: NodeId, gone: Incarnation, version: u64, router: Arc<Router>) {
         let (store, happens) = (self.store.clone(), self.happens.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(SETTLED).await;
+        tasks::spawn(async move {
+            tasks::sleep(SETTLED).await;
             let share = loop {
                 if router.places().version() != version {
                     return;
@@ -83,7 +85,7 @@ impl Errands {
                     Ok(share) => break share,
                     Err(error) => tracing::warn!(node = node.as_str(), %error, "cannot read what a gone node noted"),
                 }
-                tokio::time::sleep(AGAIN).await;
+                tasks::sleep(AGAIN).await;
                 if happens.is_closed() {
                     return;
                 }
@@ -97,7 +99,7 @@ impl Errands {
 
     fn run<F: Future<Output = Input> + Send>(&self, errand: impl FnOnce(Arc<dyn Cluster>) -> F + Send + 'static) {
         let (store, happens) = (self.store.clone(), self.happens.clone());
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             let _ = happens.send(Happens::Hear(errand(store).await));
         });
     }
@@ -108,7 +110,7 @@ impl Errands {
 async fn untold(store: &dyn Cluster, node: &NodeId, gone: Incarnation) -> Result<Vec<ConversationId>, storage::Error> {
     let slots = store.slots(node).await?;
     let Some((_, last)) = slots.into_iter().find(|(run, _)| *run == gone) else { return Ok(Vec::new()) };
-    let mut untold = HashSet::new();
+    let mut untold = HashSet::default();
     for slot in last.saturating_sub(SLOTS - 1)..=last {
         untold.extend(store.noted(gone, slot).await?);
     }
@@ -117,12 +119,11 @@ async fn untold(store: &dyn Cluster, node: &NodeId, gone: Incarnation) -> Result
 
 /// Says whenever the store begins or ceases to answer, until nobody wants to know.
 async fn watch_store(health: Arc<dyn Health>, happens: UnboundedSender<Happens>) {
-    let mut every = tokio::time::interval(PING);
     loop {
-        every.tick().await;
         let ok = health.ping().await.is_ok();
         if happens.send(Happens::Hear(Input::StoreOk(ok))).is_err() {
             return;
         }
+        tasks::sleep(PING).await;
     }
 }

@@ -1,9 +1,9 @@
 //! Who has left a conversation and may not have heard of it. They stay watched: a socket of theirs that turns up is told
 //! that they have left, and never anything of what came after (G9). Pure; what it is for is in `CLUSTER.md` ("Who is told").
 
-use std::collections::HashMap;
-
 use protocol::{Body, Event, Seq, UserId};
+
+use crate::maps::HashMap;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,10 +1,7 @@
 //! What a conversation watches: for each slice that has members, one watch in its presence channel, on the node that
 //! keeps it. What can happen to a watch is in `CLUSTER.md` ("Who is told"). Pure.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use protocol::{
     ConversationId, Incarnation, UserId,
@@ -12,7 +9,10 @@ use protocol::{
 };
 
 use super::Telling;
-use crate::cluster::places::Places;
+use crate::{
+    cluster::places::Places,
+    maps::{HashMap, HashSet},
+};
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -46,7 +46,7 @@ pub(crate) struct Watches {
 
 impl Watches {
     pub(super) fn new(id: ConversationId, names: u64, places: Arc<Places>) -> Watches {
-        Watches { id, places, slices: HashMap::new(), named: names, ending: false }
+        Watches { id, places, slices: HashMap::default(), named: names, ending: false }
     }
 
     /// The last name that was given to a watch.

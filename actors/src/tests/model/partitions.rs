@@ -189,7 +189,8 @@ impl Partitions {
 /// The members before anything happens.
 fn founded(membership: Membership) -> Roster {
     let standing = |role| Standing { role, joined: Seq(1) };
-    let mut roster = Roster { kind: Kind::Group, title: None, members: [(ADMIN, standing(Role::Owner))].into() };
+    let mut roster =
+        Roster { kind: Kind::Group, title: None, members: [(ADMIN, standing(Role::Owner))].into_iter().collect() };
     if membership == Membership::Removes {
         roster.members.insert(SENDER, standing(Role::Member));
     }

@@ -184,6 +184,7 @@ impl Connections {
                 self.each(&to, |o| o.with(|l| l.list(&frame)));
             }
             ToConnections::Presence { states, to } => {
+                self.each(&to, |o| o.note_presence(&states));
                 let frame = push::push("pres", PresenceStates { presence: states.into_iter().collect() });
                 self.each(&to, |o| o.with(|l| l.volatile(Volatile::Presence, None, &frame)));
             }

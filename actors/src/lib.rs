@@ -20,6 +20,7 @@ mod maps;
 mod meters;
 mod naming;
 mod outbound;
+mod planted;
 mod presence;
 mod presence_query;
 mod refusals;

@@ -2,15 +2,18 @@
 
 pub(crate) mod line;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use protocol::{
     ConnId, DeviceId, UserId,
-    push::{Bye, Limits},
+    push::{Bye, Limits, PresenceState},
 };
 use tokio::sync::Notify;
 
@@ -36,6 +39,8 @@ pub struct Outbound {
     pub(crate) device: Option<DeviceId>,
     /// Whose presence this socket is told.
     pub(crate) watched: Mutex<Vec<UserId>>,
+    /// How users appeared that were told while a `watch` is being answered: newer than what the answer says.
+    told: Mutex<HashMap<UserId, PresenceState>>,
     /// Requests of this socket that are being worked on beside its session.
     jobs: AtomicUsize,
 }
@@ -59,6 +64,7 @@ impl Outbound {
             caller,
             device,
             watched: Mutex::default(),
+            told: Mutex::default(),
             jobs: AtomicUsize::new(0),
         }
     }
@@ -104,6 +110,16 @@ impl Outbound {
     pub(crate) fn watches(&self, user: UserId) -> bool {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         !watched.is_empty() && (self.caller.user == user || watched.contains(&user))
+    }
+
+    /// Users appear like this now.
+    pub(crate) fn note_presence(&self, states: &[(UserId, PresenceState)]) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(states.iter().copied());
+    }
+
+    /// What was told since this was asked last.
+    pub(crate) fn take_presence(&self) -> HashMap<UserId, PresenceState> {
+        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says `bye` after what is queued.

@@ -236,8 +236,13 @@ async fn turn<'t>(id: Option<u32>, outbound: &Outbound, context: &'t Context) ->
 async fn watch(users: Vec<UserId>, outbound: &Outbound, context: &Context) -> Result<PresenceStates, Error> {
     let visible = presence_query::visible(&context.store, outbound.caller.user, &users).await?;
     // watch first, ask second: a change in between is told twice, not never
+    outbound.take_presence();
     context.watch_users(outbound, visible.clone());
-    presence_query::states(&context.store, &context.router, &context.connections, context.me, &users, &visible).await
+    let Context { store, router, connections, me, .. } = context;
+    let mut states = presence_query::states(store, router, connections, *me, &users, &visible).await?;
+    // what was pushed meanwhile is newer than what was answered, or was not answered in time
+    states.presence.extend(outbound.take_presence());
+    Ok(states)
 }
 
 /// Makes the watches again. Who may no longer be seen looks from now on as if they had never been there.

@@ -156,7 +156,8 @@ impl State {
             }
             Input::Registered(_) => {}
             Input::Forgotten(by, which) => {
-                if self.channel == Some(by) && which.is_none_or(|slice| slice == self.slice()) {
+                let planted = crate::planted::is(crate::planted::Mistake::NotRegisteredAgain);
+                if !planted && self.channel == Some(by) && which.is_none_or(|slice| slice == self.slice()) {
                     self.register(now, &mut out);
                 }
                 out.push(Action::WatchThere(self.places.clone()));
@@ -200,7 +201,9 @@ impl State {
                     out.push(Action::Answer(id, Err(error)));
                 }
             }
-            Verb::Sync(sync) if self.registered => out.push(Action::Job(Job::Sync(id, sync))),
+            Verb::Sync(sync) if self.registered || crate::planted::is(crate::planted::Mistake::SyncAtOnce) => {
+                out.push(Action::Job(Job::Sync(id, sync)))
+            }
             Verb::Sync(sync) => self.syncs.push((id, sync)),
             // a page that nobody wants is not read
             Verb::Hist(hist) => out.extend(id.map(|id| Action::Job(Job::Hist(id, hist)))),

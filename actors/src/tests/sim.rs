@@ -24,6 +24,20 @@ use std::{
 };
 
 use self::{beside::Here, world::World};
+use crate::planted::{Mistake, plant};
+
+const ALL: [Mistake; 10] = [
+    Mistake::SyncAtOnce,
+    Mistake::NoHeadToNewDevices,
+    Mistake::HeadsNotKept,
+    Mistake::WatchesNotMadeAgain,
+    Mistake::NotRegisteredAgain,
+    Mistake::AckUnknown,
+    Mistake::RefusalNotVerified,
+    Mistake::NoDedupe,
+    Mistake::NotNoted,
+    Mistake::RemovedForgotten,
+];
 
 /// As many as a test run has time for.
 const SEEDS: u64 = 300;
@@ -71,6 +85,26 @@ fn a_seed_is_one_story_told_twice() {
         let (first, second) = (live(seed), live(seed));
         assert_eq!(first.told, second.told, "seed {seed}");
         assert_eq!(first.hash, second.hash, "seed {seed}");
+    }
+}
+
+/// Each with the seed that shows it first.
+const PLANTED: &[(Mistake, u64)] = &[];
+
+#[test]
+fn each_planted_mistake_is_found() {
+    let looked_for = asked_for("SIM_PLANTED");
+    for (mistake, seed) in PLANTED {
+        plant(Some(*mistake));
+        let story = live(*seed);
+        plant(None);
+        assert!(!story.wrong.is_empty(), "{mistake:?} is not found with seed {seed}");
+    }
+    for mistake in ALL.iter().filter(|_| looked_for.is_some()) {
+        plant(Some(*mistake));
+        let found = (0..looked_for.unwrap_or(0)).find_map(|seed| Some((seed, live(seed).wrong.first()?.clone())));
+        plant(None);
+        print(0, &[format!("{mistake:?} {found:?}")], &[]);
     }
 }
 

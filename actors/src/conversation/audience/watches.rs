@@ -96,6 +96,9 @@ impl Watches {
 
     /// A node has forgotten what was watched there, all or one slice of it.
     pub(crate) fn forgotten(&mut self, by: Incarnation, which: Option<Slice>, out: &mut Vec<Telling>) {
+        if crate::planted::is(crate::planted::Mistake::WatchesNotMadeAgain) {
+            return;
+        }
         self.again(|slice, watch| watch.at == Some(by) && which.is_none_or(|which| which == slice), out);
     }
 

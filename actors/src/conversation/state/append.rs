@@ -157,6 +157,12 @@ impl State {
 
     pub(super) fn appended(&mut self, result: Result<Appended, storage::Error>, now: Now, out: &mut Vec<Action>) {
         let Some(flight) = self.flight.take() else { return };
+        let result = match result {
+            Err(storage::Error::Unknown(_)) if crate::planted::is(crate::planted::Mistake::AckUnknown) => {
+                Ok(Appended::Applied { settled: self.head.settled })
+            }
+            result => result,
+        };
         match result {
             Ok(Appended::Applied { settled }) => {
                 (self.failures, self.losses) = (0, 0);
@@ -276,6 +282,10 @@ impl State {
 
     /// Reads whose the log is, if somebody waits to be refused or a dead node may have owned it.
     pub(super) fn verify(&mut self, out: &mut Vec<Action>) {
+        if crate::planted::is(crate::planted::Mistake::RefusalNotVerified) {
+            let refusing = std::mem::take(&mut self.refusing);
+            refusing.into_iter().for_each(|(wish, outcome)| answer(wish.what.requester, outcome, out));
+        }
         let under_way = !self.verifying.is_empty() || self.untold.proving;
         if !under_way && (!self.refusing.is_empty() || self.untold.unproved) {
             self.verifying = std::mem::take(&mut self.refusing);

@@ -84,7 +84,8 @@ fn lacking(world: &World) -> Vec<String> {
                 lacking.push(format!("device {number} knows {has} of {head} in {c} and nobody tells it"));
             }
         }
-        for user in &world.scene.users {
+        // what is volatile is not kept for who reads too slowly
+        for user in world.scene.users.iter().filter(|_| !world.scene.slow_readers) {
             let there = world.devices.iter().any(|other| other.caller.user == *user && other.live);
             let wanted = if there { Presence::Online } else { Presence::Offline };
             let seen = device.seen.get(user).copied().unwrap_or(Presence::Offline);

@@ -1,0 +1,50 @@
+//! Mistakes that the simulation plants in all nodes, to see that it finds them. Only a test can plant one: elsewhere the
+//! question is answered `false` by the compiler.
+
+/// What a node may do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// A `sync` reads before its socket is registered.
+    SyncAtOnce,
+    /// A device that a conversation did not have is not sent the head.
+    NoHeadToNewDevices,
+    /// What a broken link may have lost is not told as heads by the next one.
+    HeadsNotKept,
+    /// Watches that were forgotten elsewhere are not made again.
+    WatchesNotMadeAgain,
+    /// Sockets that were forgotten elsewhere are not registered again.
+    NotRegisteredAgain,
+    /// An append of unknown outcome is acknowledged.
+    AckUnknown,
+    /// A refusal for good is given without reading whose the log is.
+    RefusalNotVerified,
+    /// The client ids of the tail are not looked at.
+    NoDedupe,
+    /// What is appended is not noted before.
+    NotNoted,
+    /// Who was removed is not told of it once they were away.
+    RemovedForgotten,
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mistake>> = const { std::cell::Cell::new(None) };
+}
+
+/// True if this one is planted.
+#[cfg(test)]
+pub(crate) fn is(mistake: Mistake) -> bool {
+    PLANTED.get() == Some(mistake)
+}
+
+/// True if this one is planted.
+#[cfg(not(test))]
+pub(crate) const fn is(_: Mistake) -> bool {
+    false
+}
+
+/// Makes this thread's nodes err.
+#[cfg(test)]
+pub(crate) fn plant(mistake: Option<Mistake>) {
+    PLANTED.set(mistake);
+}

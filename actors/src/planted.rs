@@ -16,14 +16,8 @@ pub(crate) enum Mistake {
     NotRegisteredAgain,
     /// An append of unknown outcome is acknowledged.
     AckUnknown,
-    /// A refusal for good is given without reading whose the log is.
-    RefusalNotVerified,
     /// The client ids of the tail are not looked at.
     NoDedupe,
-    /// What is appended is not noted before.
-    NotNoted,
-    /// Who was removed is not told of it once they were away.
-    RemovedForgotten,
 }
 
 #[cfg(test)]

@@ -26,19 +26,6 @@ use std::{
 use self::{beside::Here, world::World};
 use crate::planted::{Mistake, plant};
 
-const ALL: [Mistake; 10] = [
-    Mistake::SyncAtOnce,
-    Mistake::NoHeadToNewDevices,
-    Mistake::HeadsNotKept,
-    Mistake::WatchesNotMadeAgain,
-    Mistake::NotRegisteredAgain,
-    Mistake::AckUnknown,
-    Mistake::RefusalNotVerified,
-    Mistake::NoDedupe,
-    Mistake::NotNoted,
-    Mistake::RemovedForgotten,
-];
-
 /// As many as a test run has time for.
 const SEEDS: u64 = 300;
 /// A request is answered within this time.
@@ -88,23 +75,27 @@ fn a_seed_is_one_story_told_twice() {
     }
 }
 
-/// Each with the seed that shows it first.
-const PLANTED: &[(Mistake, u64)] = &[];
+/// What the simulation must find: see [`crate::planted`].
+const PLANTED: [Mistake; 7] = [
+    Mistake::SyncAtOnce,
+    Mistake::NoHeadToNewDevices,
+    Mistake::HeadsNotKept,
+    Mistake::WatchesNotMadeAgain,
+    Mistake::NotRegisteredAgain,
+    Mistake::AckUnknown,
+    Mistake::NoDedupe,
+];
+/// A mistake is found within so many stories.
+const FOUND: u64 = 100;
 
 #[test]
 fn each_planted_mistake_is_found() {
-    let looked_for = asked_for("SIM_PLANTED");
-    for (mistake, seed) in PLANTED {
-        plant(Some(*mistake));
-        let story = live(*seed);
+    for mistake in PLANTED {
+        plant(Some(mistake));
+        let found = (0..FOUND).find_map(|seed| Some((seed, live(seed).wrong.into_iter().next()?)));
         plant(None);
-        assert!(!story.wrong.is_empty(), "{mistake:?} is not found with seed {seed}");
-    }
-    for mistake in ALL.iter().filter(|_| looked_for.is_some()) {
-        plant(Some(*mistake));
-        let found = (0..looked_for.unwrap_or(0)).find_map(|seed| Some((seed, live(seed).wrong.first()?.clone())));
-        plant(None);
-        print(0, &[format!("{mistake:?} {found:?}")], &[]);
+        let (seed, wrong) = found.unwrap_or_else(|| panic!("{mistake:?} is not found in {FOUND} seeds"));
+        print(seed, &[format!("{mistake:?}")], &[wrong]);
     }
 }
 

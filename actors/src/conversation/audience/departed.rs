@@ -27,9 +27,6 @@ impl Departed {
 
     /// They have left by this event.
     pub(super) fn left(&mut self, user: UserId, seq: Seq) {
-        if crate::planted::is(crate::planted::Mistake::RemovedForgotten) {
-            return;
-        }
         self.left.insert(user, seq);
     }
 

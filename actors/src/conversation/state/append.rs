@@ -282,10 +282,6 @@ impl State {
 
     /// Reads whose the log is, if somebody waits to be refused or a dead node may have owned it.
     pub(super) fn verify(&mut self, out: &mut Vec<Action>) {
-        if crate::planted::is(crate::planted::Mistake::RefusalNotVerified) {
-            let refusing = std::mem::take(&mut self.refusing);
-            refusing.into_iter().for_each(|(wish, outcome)| answer(wish.what.requester, outcome, out));
-        }
         let under_way = !self.verifying.is_empty() || self.untold.proving;
         if !under_way && (!self.refusing.is_empty() || self.untold.unproved) {
             self.verifying = std::mem::take(&mut self.refusing);

@@ -61,7 +61,7 @@ impl Untold {
 impl State {
     /// True if what is appended now would be looked after; else that is seen to first.
     pub(super) fn may_append(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
-        if !self.untold.noting || self.places.is_alone() || crate::planted::is(crate::planted::Mistake::NotNoted) {
+        if !self.untold.noting || self.places.is_alone() {
             return true;
         }
         if self.untold.is_noted(now.mono) {

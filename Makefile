@@ -67,17 +67,15 @@ torture:        ## kills the node under load, TORTURE_ROUNDS times (300), and ju
 	@.ci/needs
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) $(LINTED) cargo test --locked -p starling-node --test torture -- --nocapture
 
-<<<<<<< HEAD
 faults:         ## every fault there is for three nodes, FAULTS_ROUNDS times (1): killed, frozen, cut, without their stores
 	@.ci/needs servers
 	for ((round = 1; round <= $(FAULTS_ROUNDS); round++)); do \
 		FAULTS=long $(LINTED) loadtest/servers/with cargo test --locked -p starling-node --test faults -- --nocapture || exit; \
 	done
-=======
+
 sim:            ## lives SEEDS (2000) lives of whole nodes under random faults; SEED=n tells one
 	SIM_SEEDS=$(or $(SEEDS),2000) $(if $(SEED),SIM_SEED=$(SEED)) \
 		cargo test --locked --release -p starling-actors --lib -- tests::sim::after --nocapture
->>>>>>> 587b11f (Show what was pushed while a watch was answered)
 
 model:          ## explores more orders of two owners of one log than `test` does (more than an hour on two cores)
 	cargo test --locked --release -p starling-actors --lib -- tests::model --nocapture --test-threads 2

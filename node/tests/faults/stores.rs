@@ -15,10 +15,13 @@ use crate::{
 
 /// How long the store is away: longer than it takes to be taken for dead.
 const AWAY: Duration = Duration::from_secs(6);
-/// Promised are 2 s.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(11);
+/// Promised are 2 s where the owner lives; what is meant for a dead one waits for the next until its deadline, 10 s.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// Ten times what is promised.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(50);
+/// How it is gone for everybody, and whether a node dies meanwhile; the first two in the short form.
+const GONE: [(Fault, bool); 4] =
+    [(Fault::Stalled, false), (Fault::Cut, true), (Fault::Cut, false), (Fault::Stalled, true)];
 const SWALLOWED_FOR: Duration = Duration::from_secs(30);
 /// The node gives a write up after two seconds.
 const LATE: Duration = Duration::from_secs(3);
@@ -50,24 +53,24 @@ async fn g1_to_g11_hold_when_one_node_is_cut_from_the_store() {
 async fn g1_to_g11_hold_when_the_store_is_gone_for_everybody() {
     let mut scene = Scene::start("none with").await;
     let mut typists = Typists::start(&scene.cluster, 0, 1).await;
-    for (fault, dies) in [(Fault::Stalled, false), (Fault::Cut, true), (Fault::Cut, false), (Fault::Stalled, true)] {
-        if !is_long() && (fault == Fault::Stalled) == dies {
-            continue;
-        }
+    for (fault, dies) in GONE.into_iter().take(if is_long() { GONE.len() } else { 2 }) {
         let view = scene.cluster.nodes(0).unwrap()["view"].clone();
         let begun = Instant::now();
+        store(&scene, fault);
         if dies {
             scene.cluster.kill(2);
         }
-        store(&scene, fault);
         // what was under way may still be acknowledged
         tokio::time::sleep(Duration::from_millis(200)).await;
         let answers = scene.probes.attempt(0).await;
         let also = if dies { "; n2 is killed" } else { "" };
         scene.tell(format_args!("the store is gone ({fault:?}){also}; sends through n0: {answers:.1?}"));
         assert_answered(&answers, &[]);
-        let typed = typists.hear_each_other().await;
-        scene.tell(format_args!("typing and presence from n0 heard on n1 after {typed:.1?}"));
+        // what n2 owned nobody else may own before the view can change
+        if !dies {
+            let typed = typists.hear_each_other().await;
+            scene.tell(format_args!("typing and presence from n0 heard on n1 after {typed:.1?}"));
+        }
         tokio::time::sleep(AWAY.saturating_sub(begun.elapsed())).await;
         assert_eq!(scene.cluster.nodes(0).unwrap()["view"], view, "without a store the view stays as it is");
         let mended = Instant::now();

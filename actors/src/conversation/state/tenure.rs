@@ -176,6 +176,7 @@ impl State {
         let Tenancy { epoch, head, tail } = tenancy;
         self.failures = 0;
         (self.epoch, self.made, self.loading) = (epoch, 0, false);
+        self.untold.claimed();
         self.owned.get_or_insert_with(Owned::begin);
         let before = std::mem::replace(&mut self.head, head);
         let reach = tail.first().map_or(head.seq, |first| Seq(first.seq.0 - 1));

@@ -24,6 +24,8 @@ pub(super) struct Untold {
     noted: Option<Instant>,
     /// Since when one is under way.
     under_way: Option<Instant>,
+    /// The log was claimed meanwhile.
+    outdated: bool,
     /// Told to other nodes, and not known to have arrived there.
     in_transit: bool,
     /// It was asked whether that has arrived; true: more was told since.
@@ -53,6 +55,13 @@ impl Untold {
         }
     }
 
+    /// The log was claimed. Whoever owned it before may have done so because this node was taken out of the view, and has
+    /// looked after all that was noted until then: that this node is a member must be read anew before it appends.
+    pub(super) fn claimed(&mut self) {
+        self.noted = None;
+        self.outdated = self.under_way.is_some();
+    }
+
     fn is_noted(&self, now: Instant) -> bool {
         self.noted.is_some_and(|at| now < at + SLOT)
     }
@@ -74,8 +83,9 @@ impl State {
 
     pub(super) fn noted(&mut self, result: Result<bool, storage::Error>, now: Now, out: &mut Vec<Action>) {
         let Some(since) = self.untold.under_way.take() else { return };
+        let outdated = std::mem::take(&mut self.untold.outdated);
         match result {
-            Ok(true) => self.untold.noted = Some(since),
+            Ok(true) => self.untold.noted = Some(since).filter(|_| !outdated),
             // it was taken out of the view: nobody would look after what it appends
             Ok(false) => {
                 out.push(Action::ReadView);

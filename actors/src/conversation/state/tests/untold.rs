@@ -42,6 +42,19 @@ async fn what_is_appended_is_noted_first_and_once_in_a_slot() {
 }
 
 #[tokio::test]
+async fn a_note_from_before_a_claim_says_nothing_of_what_is_appended_after_it() {
+    let mut desk = Desk::noting(false).await;
+    desk.post(2, "a", "one").await;
+    desk.jobs();
+    desk.fail(Operation::Append, Fault::UnknownNotApplied);
+    desk.post(2, "b", "two").await;
+    desk.wait(250).await;
+    let jobs = desk.jobs();
+    let after_claim = jobs.iter().skip_while(|job| **job != "claim").filter(|job| ["note", "append"].contains(job));
+    assert_eq!(after_claim.collect::<Vec<_>>(), [&"note", &"append"], "{jobs:?}");
+}
+
+#[tokio::test]
 async fn without_a_note_nothing_is_stored_and_who_waits_hears_so() {
     let mut desk = Desk::noting(false).await;
     let input = desk.submission(2, "a", Change::Post(Body::Post(Post::default()).encode().into()));

@@ -4,8 +4,6 @@
 /// What a node may do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
-    /// A `sync` reads before its socket is registered.
-    SyncAtOnce,
     /// A device that a conversation did not have is not sent the head.
     NoHeadToNewDevices,
     /// What a broken link may have lost is not told as heads by the next one.

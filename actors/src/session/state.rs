@@ -201,9 +201,7 @@ impl State {
                     out.push(Action::Answer(id, Err(error)));
                 }
             }
-            Verb::Sync(sync) if self.registered || crate::planted::is(crate::planted::Mistake::SyncAtOnce) => {
-                out.push(Action::Job(Job::Sync(id, sync)))
-            }
+            Verb::Sync(sync) if self.registered => out.push(Action::Job(Job::Sync(id, sync))),
             Verb::Sync(sync) => self.syncs.push((id, sync)),
             // a page that nobody wants is not read
             Verb::Hist(hist) => out.extend(id.map(|id| Action::Job(Job::Hist(id, hist)))),

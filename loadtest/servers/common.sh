@@ -91,3 +91,10 @@ certificates() {
         openssl pkcs12 -export -in server.pem -inkey server.key -name server -passout pass:starling -out server.p12
     ) || fail "cannot make certificates; see $1/openssl.log"
 }
+
+# The settings of a node on the servers of `env`, as its environment; a keyspace and a secret are its caller's affair.
+on_servers() {
+    export STARLING_STORAGE__BACKEND=cql STARLING_STORAGE__CQL__NODES=$STARLING_TEST_CQL STARLING_STORAGE__CQL__REPLICATION=1
+    export STARLING_STORAGE__CQL__USERNAME=$STARLING_TEST_CQL_USER STARLING_STORAGE__CQL__PASSWORD=$STARLING_TEST_CQL_PASSWORD
+    export STARLING_TOKENS__BACKEND=redis STARLING_TOKENS__REDIS__URL=$STARLING_TEST_REDIS
+}

@@ -204,14 +204,13 @@ impl State {
                 self.limbo_from = Some(self.head.seq);
                 let ids = flight.events.iter().map(|event| event.id);
                 self.limbo = flight.wishes.into_iter().map(|w| Wish { unknown: true, ..w }).zip(ids).collect();
-                assert!(self.held.is_empty(), "an append waits for the member rows of the one before");
+                assert!(self.held.is_empty(), "an append waits for the rows of the one before");
                 self.lose(true, out);
             }
         }
     }
 
-    /// Events are in the log: the roster moves on, and everybody is told; of what is read from other rows than the log's, members
-    /// and settings, once those are written.
+    /// Events are in the log: the roster moves on, and everybody is told, of what is no post once its rows are written.
     pub(super) fn stored(&mut self, events: impl IntoIterator<Item = Stored>, now: Now, out: &mut Vec<Action>) {
         for stored in events {
             let event = &stored.event;

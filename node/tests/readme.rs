@@ -4,13 +4,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
+
+use loadtest::starter::free_address;
 
 /// For one line of the transcript, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +20,8 @@ const MARK: &str = "-- the command has ended --";
 
 #[test]
 fn the_transcript_works_word_for_word() {
-    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"].map(|shown| (shown, free_address()));
+    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"]
+        .map(|shown| (shown, free_address().unwrap().to_string()));
     let mut shell = Shell::start(&ports);
     let here = |line: &str| ports.iter().fold(line.to_owned(), |line, (shown, real)| line.replace(shown, real));
     let transcript = transcript();
@@ -130,10 +132,6 @@ fn matches(shown: &str, line: &str) -> bool {
         (rest, open) = (&rest[at + part.len()..], part.is_empty());
     }
     rest.is_empty() || open
-}
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// A shell as a reader has it, in a session of its own so that nothing outlives it.

@@ -112,7 +112,7 @@ impl Proxy {
 
     fn new(server: &str, speaks_cql: bool, random: Random) -> Result<Proxy> {
         // one that is still free when the wire is mended
-        let listener = starter::lasting_port()?;
+        let listener = std::net::TcpListener::bind(starter::free_address()?)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(server, speaks_cql, random));
         listener.set_nonblocking(true)?;

@@ -4,10 +4,13 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Error, Read, Result},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,9 +59,7 @@ impl Starter {
     /// # Errors
     /// There are none.
     pub fn keeping_ports(self) -> Result<Starter> {
-        ["listen.client", "listen.admin"]
-            .iter()
-            .try_fold(self, |starter, key| Ok(starter.set(key, lasting_port()?.local_addr()?)))
+        ["listen.client", "listen.admin"].iter().try_fold(self, |starter, key| Ok(starter.set(key, free_address()?)))
     }
 
     /// The command, to be run to its end when a test wants its output or a refusal. Nothing of this process's
@@ -219,16 +220,23 @@ fn gather(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     });
 }
 
-/// A port that is still free when its server comes back: below those which the system hands out to whoever connects. A
-/// client that tries to come back would sooner or later be given its server's own port, and meet itself there.
+/// An address of 127.0.0.1 on which nobody listens, for a server that may come back to it: below those which the system
+/// hands out to whoever connects, as a client that tries to come back would sooner or later be given its server's own
+/// port, and meet itself there. One process is never given the same twice.
+///
+/// Found by knocking, not by listening: what listens here goes on listening in every process that another thread is just
+/// starting, until that has become its program.
 ///
 /// # Errors
 /// No port is free.
-pub fn lasting_port() -> Result<TcpListener> {
-    let mut random = Random::unseeded();
-    let ports = (0..100).map(|_| u16::try_from(10_000 + random.below(20_000)).unwrap_or(10_000));
-    let free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).next();
-    free.ok_or_else(|| Error::other("no port is free"))
+pub fn free_address() -> Result<SocketAddr> {
+    static FIRST: LazyLock<u64> = LazyLock::new(|| Random::unseeded().bits());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = || FIRST.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let ports = (0..100).filter_map(|_| u16::try_from(10_000 + next()).ok());
+    let mut addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let refuses = |address: &SocketAddr| TcpStream::connect(address).is_err();
+    addresses.find(refuses).ok_or_else(|| Error::other("no port is free"))
 }
 
 fn first_line(from: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {

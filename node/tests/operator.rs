@@ -111,7 +111,7 @@ fn several_nodes_are_asked_for_what_each_knows_of_itself() {
         rows.iter().map(|row| (row["node"].as_str().unwrap(), &row["here"], &row["connections"])).collect();
     let zero = serde_json::json!(0);
     assert_eq!(told, [("tern-1", &true.into(), &zero), ("tern-2", &false.into(), &zero)]);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = loadtest::starter::free_address().unwrap().to_string();
     let (code, out, err) = ask(&one, &["node", "ls", "--ask", &nobody], "");
     assert!(code == 0 && out.contains("tern-1*") && err.contains(&nobody), "the rest is shown: {out}{err}");
 }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    net::TcpStream,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -15,6 +15,7 @@ use std::{
 use loadtest::{
     random::Random,
     servers::{self, Cql, Prefix},
+    starter::free_address,
 };
 
 /// For one line of the transcript, on a busy machine.
@@ -27,7 +28,8 @@ fn the_transcript_works_word_for_word() {
     let transcript = transcript("Two people, four devices, one crash");
     assert!(transcript.len() > 20, "README has lost its transcript");
     assert_eq!(transcript[0].command, "cargo build --release", "what this test stands in for comes first");
-    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"].map(|shown| (shown, free_address()));
+    let ports = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:7946"]
+        .map(|shown| (shown, free_address().unwrap().to_string()));
     let keys = ["CLIENT", "ADMIN", "PEER"].map(|key| format!("STARLING_LISTEN__{key}"));
     let environment: Vec<_> = keys.iter().zip(&ports).map(|(key, (_, at))| (key.as_str(), at.as_str())).collect();
     follow(&transcript[1..], &environment, |line| {
@@ -167,15 +169,11 @@ fn matches(shown: &str, line: &str) -> bool {
     rest.is_empty() || open
 }
 
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 /// What ports 8171 to 8193 begin with here, where all of them are free.
 fn free_ports() -> String {
     let mut random = Random::unseeded();
     let mut beginnings = (0..100).map(|_| format!("127.0.0.1:{}", 100 + random.below(200)));
-    let is_free = |beginning: &String| (71..=93).all(|end| TcpListener::bind(format!("{beginning}{end}")).is_ok());
+    let is_free = |beginning: &String| (71..=93).all(|end| TcpStream::connect(format!("{beginning}{end}")).is_err());
     beginnings.find(is_free).unwrap()
 }
 

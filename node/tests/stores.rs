@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    net::TcpListener,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -11,6 +10,7 @@ use loadtest::{
     Starter,
     proxy::{Fault, Proxy},
     servers::{self, Prefix},
+    starter::free_address,
 };
 use support::{PATIENCE, Place, get, http, post};
 
@@ -28,10 +28,6 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 /// A wire to Redis that can be cut, keys of its own there, and a node that keeps its tokens behind it.
 struct Rig {
     wire: Proxy,
@@ -47,7 +43,7 @@ async fn rig() -> Rig {
     let url = servers::redis_url();
     let server = url.trim_start_matches("redis://").trim_end_matches('/').to_owned();
     let wire = Proxy::start(&server).await.unwrap();
-    let (client, admin) = (free_address(), free_address());
+    let [client, admin] = [(); 2].map(|()| free_address().unwrap().to_string());
     let name = format!("stores-{}-{}", std::process::id(), client.rsplit(':').next().unwrap());
     let starter = Starter::new(env!("CARGO_BIN_EXE_starling"), place.data())
         .set("storage.backend", "memory")

@@ -41,7 +41,7 @@ impl Mesh {
         let ways: Vec<Vec<_>> = servers.iter().map(|_| servers.iter().map(way).collect()).collect();
         let (mut addresses, mut accepting) = (Vec::new(), Vec::new());
         for to in 0..servers.len() {
-            let listener = starter::lasting_port()?;
+            let listener = std::net::TcpListener::bind(starter::free_address()?)?;
             addresses.push(listener.local_addr()?);
             listener.set_nonblocking(true)?;
             let from_each = ways.iter().map(|ways| ways[to].clone()).collect();

@@ -17,7 +17,7 @@ use loadtest::{
     proxy::{Mesh, Proxy},
     random::Random,
     servers::{Cql, redis_url},
-    starter::lasting_port,
+    starter::free_address,
 };
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
@@ -80,12 +80,7 @@ impl Cluster {
     async fn started(set: &[(&str, &str)], start: impl FnOnce(&[Starter]) -> Vec<Node>) -> Cluster {
         let alone = ALONE.lock().await;
         let place = Place::shared();
-        let peers: Vec<String> = (0..N_NODES)
-            .map(|_| lasting_port().unwrap())
-            .collect::<Vec<_>>()
-            .iter()
-            .map(|port| port.local_addr().unwrap().to_string())
-            .collect();
+        let peers: Vec<String> = (0..N_NODES).map(|_| free_address().unwrap().to_string()).collect();
         let known: Vec<(String, String)> =
             peers.iter().enumerate().map(|(n, at)| (format!("node.id=n{n}"), at.clone())).collect();
         let links = Mesh::start(&known).unwrap();

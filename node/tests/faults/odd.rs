@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use loadtest::starter::lasting_port;
+use loadtest::starter::free_address;
 
 use crate::{
     rig::PATIENCE,
@@ -25,9 +25,9 @@ async fn take_the_name(scene: &mut Scene) {
     let dir = tempfile::tempdir().unwrap();
     let mut twin = scene.cluster.starter(1);
     for key in ["listen.client", "listen.admin"] {
-        twin = twin.set(key, lasting_port().unwrap().local_addr().unwrap());
+        twin = twin.set(key, free_address().unwrap());
     }
-    let at = lasting_port().unwrap().local_addr().unwrap();
+    let at = free_address().unwrap();
     let twin = twin.set("listen.peer", at).set("cluster.advertise", at).set("node.data_dir", dir.path().display());
     let mut twin = tokio::task::block_in_place(|| twin.start()).unwrap();
     let ended = tokio::task::block_in_place(|| scene.cluster.node(1).wait(PATIENCE)).unwrap();

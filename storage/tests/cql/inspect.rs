@@ -1,8 +1,7 @@
 //! What is found out about servers before a node relies on them.
 
-use loadtest::servers;
+use loadtest::{servers, starter::free_address};
 use storage::cql::{Cql, Replication, Settings, inspect};
-use tokio::net::TcpListener;
 
 use crate::keyspace::{settings, with_keyspace};
 
@@ -52,7 +51,7 @@ async fn the_only_copy_is_not_safe_with_a_server_that_does_not_wait_for_its_disk
 
 #[tokio::test]
 async fn an_inspection_ends_where_nobody_answers() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = free_address().unwrap();
     let findings = findings(&Settings { nodes: vec![nobody.to_string()], ..settings() }).await;
     let [(name, Err(why))] = findings.as_slice() else { panic!("{findings:?}") };
     assert_eq!(*name, "reachable");

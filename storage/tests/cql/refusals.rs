@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use loadtest::starter::free_address;
 use storage::{
     OpenError,
     cql::{Cql, Settings},
@@ -37,7 +38,7 @@ pub(crate) async fn listener(hello: &'static str) -> String {
 
 #[tokio::test]
 async fn a_server_that_is_away_may_come_back() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = free_address().unwrap();
     let away = Settings { nodes: vec![nobody.to_string()], ..settings() };
     let refused = refusal(&away).await;
     assert!(refused.is_transient(), "{refused}");

@@ -89,7 +89,7 @@ fn tls(dir: &Path) -> Vec<String> {
 async fn tls_is_spoken_and_certificates_are_checked() {
     let other = tempfile::tempdir().unwrap();
     let not_its_own = certify(other.path(), "127.0.0.1");
-    let tls_port = starter::lasting_port().unwrap().local_addr().unwrap().port();
+    let tls_port = starter::free_address().unwrap().port();
     let mut its_own = PathBuf::new();
     let server = Server::start_with(|_, dir| {
         its_own = certify(dir, "127.0.0.1");
@@ -110,7 +110,7 @@ async fn tls_is_spoken_and_certificates_are_checked() {
     assert!(!error.contains("s3cret"), "{error}");
 
     let mut for_another_name = PathBuf::new();
-    let tls_port = starter::lasting_port().unwrap().local_addr().unwrap().port();
+    let tls_port = starter::free_address().unwrap().port();
     let _server = Server::start_with(|_, dir| {
         for_another_name = certify(dir, "redis.example.org");
         [words(&format!("--tls-port {tls_port}")), tls(dir)].concat()
@@ -121,7 +121,7 @@ async fn tls_is_spoken_and_certificates_are_checked() {
 
 #[tokio::test]
 async fn strangers_and_silence_are_told_apart() {
-    let port = starter::lasting_port().unwrap().local_addr().unwrap().port();
+    let port = starter::free_address().unwrap().port();
     unreachable(settings(&format!("redis://127.0.0.1:{port}/")), &["127.0.0.1", "refused"]).await;
     unreachable(settings("redis://nobody.invalid/"), &["nobody.invalid"]).await;
 

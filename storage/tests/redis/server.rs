@@ -1,6 +1,7 @@
 //! A Redis that a test may do anything to, and what a test asks of the store on it.
 
 use std::{
+    net::Ipv4Addr,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,6 +12,11 @@ use protocol::{Millis, SessionId, UserId};
 use storage::{
     Error, History, OpenError, Settings, Store, TokenStore, redis,
     tokens::{Rate, Rotated, Rotation, Ticket},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
 };
 
 pub(crate) const FAMILY: SessionId = SessionId([1; 16]);
@@ -32,10 +38,10 @@ impl Server {
     /// `arguments`: of the port in plain and of the directory.
     pub(crate) async fn start_with(arguments: impl FnOnce(u16, &std::path::Path) -> Vec<String>) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let port = starter::lasting_port().unwrap().local_addr().unwrap().port();
+        let port = starter::free_address().unwrap().port();
         let arguments = arguments(port, dir.path());
         let process = spawn(port, dir.path(), &arguments);
-        let server = Server { port, arguments, dir, process };
+        let mut server = Server { port, arguments, dir, process };
         server.listens().await;
         server
     }
@@ -81,13 +87,24 @@ impl Server {
         command.query_async(&mut self.connection().await).await.unwrap()
     }
 
-    async fn listens(&self) {
+    /// Until it speaks, be it to refuse: that somebody listens does not say that it is this one.
+    async fn listens(&mut self) {
         let started = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "redis-server does not listen");
+        while !speaks(self.port).await {
+            assert_eq!(self.process.try_wait().unwrap(), None, "redis-server has ended");
+            assert!(started.elapsed() < Duration::from_secs(30), "redis-server does not answer");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+async fn speaks(port: u16) -> bool {
+    let Ok(mut tcp) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return false };
+    let answer = async {
+        tcp.write_all(b"PING\r\n").await?;
+        tcp.read_u8().await
+    };
+    timeout(Duration::from_secs(1), answer).await.is_ok_and(|answer| answer.is_ok())
 }
 
 impl Drop for Server {

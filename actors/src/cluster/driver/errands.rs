@@ -110,7 +110,7 @@ impl Errands {
 async fn untold(store: &dyn Cluster, node: &NodeId, gone: Incarnation) -> Result<Vec<ConversationId>, storage::Error> {
     let slots = store.slots(node).await?;
     let Some((_, last)) = slots.into_iter().find(|(run, _)| *run == gone) else { return Ok(Vec::new()) };
-    let mut untold = HashSet::default();
+    let mut untold: HashSet<ConversationId> = HashSet::default();
     for slot in last.saturating_sub(SLOTS - 1)..=last {
         untold.extend(store.noted(gone, slot).await?);
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::{Node, Rest, Starter, Target, starter::lasting_port};
+use loadtest::{Node, Rest, Starter, Target, starter::free_address};
 
 use super::{
     super::{
@@ -89,9 +89,7 @@ impl BenchCluster {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}_{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(format!("starling-bench-{name}"));
-        let ports = (0..n_nodes).map(|_| lasting_port()).collect::<Result<Vec<_>>>()?;
-        let peers = ports.iter().map(|port| Ok(port.local_addr()?.to_string())).collect::<Result<Vec<_>>>()?;
-        drop(ports);
+        let peers = (0..n_nodes).map(|_| Ok(free_address()?.to_string())).collect::<Result<Vec<_>>>()?;
         let keyspace = self.set.iter().find_map(|pair| pair.strip_prefix("storage.cql.keyspace="));
         let keyspace = format!("{}_{name}", keyspace.unwrap_or("bench"));
         let starters = (0..n_nodes).map(|n| {

@@ -15,5 +15,6 @@ pub(crate) mod told;
 pub mod transport;
 pub mod view;
 
+mod acks;
 mod incoming;
 mod outgoing;

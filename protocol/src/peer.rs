@@ -16,7 +16,7 @@ pub use codec::{
     FrameError, HEADER_BYTES, MAGIC, PARCELS_BYTES_MAX, VERSIONS, common_version, content_length, decode, encode,
     is_beat, parcel_bytes,
 };
-pub use frame::{Beat, Frame, Greeting, Parcel};
+pub use frame::{Batch, Beat, Frame, Greeting, Parcel};
 
 /// A socket, or a REST call that waits, somewhere in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SchemaRead, SchemaWrite)]

@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use protocol::{
     Code, ConnId, ConversationId, Error, NodeId,
     limits::PEER_FRAME_BYTES_MAX,
-    peer::{Frame, Mail, Outcome, PARCELS_BYTES_MAX, Parcel, Requester, ToConnections, encode, parcel_bytes},
+    peer::{Batch, Frame, Mail, Outcome, PARCELS_BYTES_MAX, Parcel, Requester, ToConnections, encode, parcel_bytes},
 };
+use tokio::time::Instant;
 
 pub use self::bounds::Bounds;
 use self::{
@@ -22,7 +23,7 @@ use self::{
     heads::Told,
     queue::{Queue, split},
 };
-use super::peer::Action;
+use super::{acks::Acks, peer::Action};
 use crate::meters::METERS;
 
 /// See the module.
@@ -41,6 +42,9 @@ struct Link {
     number: u64,
     unacked: VecDeque<Sent>,
     unacked_bytes: usize,
+    /// Frames and bytes since the last frame that asked to be acknowledged at once.
+    unasked: (usize, usize),
+    acks: Acks,
 }
 
 /// A frame on its way, and what is left of it if it never arrives.
@@ -71,6 +75,17 @@ impl Rest {
 }
 
 impl Link {
+    fn new(version: u16) -> Link {
+        let unacked = VecDeque::new();
+        Link { version, number: 0, unacked, unacked_bytes: 0, unasked: (0, 0), acks: Acks::default() }
+    }
+
+    /// True if the next frame asks to be acknowledged at once: an eighth of the window is on its way unasked.
+    fn asks(&self, bounds: &Bounds) -> bool {
+        let (frames, bytes) = self.unasked;
+        frames + 1 >= bounds.window_frames.div_ceil(8) || bytes >= bounds.window_bytes / 8
+    }
+
     fn has_credit(&self, bounds: &Bounds) -> bool {
         self.unacked.len() < bounds.window_frames && self.unacked_bytes + PEER_FRAME_BYTES_MAX <= bounds.window_bytes
     }
@@ -94,7 +109,7 @@ impl Outgoing {
 
     /// A fresh link: what waits as heads goes first.
     pub(super) fn up(&mut self, version: u16, out: &mut Vec<Action>) -> Result<(), String> {
-        self.link = Some(Link { version, number: 0, unacked: VecDeque::new(), unacked_bytes: 0 });
+        self.link = Some(Link::new(version));
         self.queue.resume();
         self.pump(out)
     }
@@ -128,6 +143,31 @@ impl Outgoing {
             }
         }
         self.pump(out)
+    }
+
+    /// What the peer sent, up to this number, is where it belongs. Whatever is sent from now on says so.
+    pub(super) fn handed_over(&mut self, number: u64) {
+        if let Some(link) = &mut self.link {
+            link.acks.handed_over(number);
+        }
+    }
+
+    /// Nothing was sent that would have acknowledged what was handed over: does so if the peer asked for it, or later.
+    pub(super) fn acknowledge(&mut self, asked: bool, now: Instant) -> Option<Action> {
+        let link = self.link.as_mut().filter(|link| link.acks.owes())?;
+        if asked { self.ack() } else { link.acks.wait(now).map(Action::WakeAt) }
+    }
+
+    /// Acknowledges what has waited long enough.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Action> {
+        let due = self.link.as_ref()?.acks.due()?;
+        if due <= now { self.ack() } else { Some(Action::WakeAt(due)) }
+    }
+
+    /// Acknowledges everything handed over, again if need be.
+    pub(super) fn ack(&mut self) -> Option<Action> {
+        let link = self.link.as_mut()?;
+        encode(&Frame::Ack(link.acks.say()), link.version).ok().map(Action::Send)
     }
 
     /// The link is no more: what is unacknowledged may or may not have arrived.
@@ -211,11 +251,13 @@ impl Outgoing {
             if parcels.is_empty() {
                 break;
             }
-            let frame = Frame::Parcels { number: link.number + 1, parcels };
+            let (number, asks) = (link.number + 1, link.asks(&self.bounds));
+            let frame = Frame::Parcels(Batch { number, acked: link.acks.say(), asks, parcels });
             let bytes = encode(&frame, link.version).map_err(|e| e.to_string())?;
-            let Frame::Parcels { number, parcels } = frame else { break };
+            let Frame::Parcels(Batch { parcels, .. }) = frame else { break };
             link.number = number;
             link.unacked_bytes += bytes.len();
+            link.unasked = if asks { (0, 0) } else { (link.unasked.0 + 1, link.unasked.1 + bytes.len()) };
             parcels.iter().for_each(|parcel| METERS.peer_parcel(&parcel.mail));
             let rest = parcels.into_iter().filter_map(Rest::of).collect();
             link.unacked.push_back(Sent { number, bytes: bytes.len(), rest });

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use protocol::{
     ConversationId, NodeId,
-    peer::{Beat, Frame, Outcome, Parcel, Requester, Slice, WatchId, encode},
+    peer::{Batch, Beat, Frame, Outcome, Parcel, Requester, Slice, WatchId, encode},
 };
 use tokio::time::Instant;
 
@@ -105,7 +105,7 @@ impl Peer {
                     self.cut(why, &mut out);
                 }
             }
-            Input::Tick => out.extend(self.incoming.as_mut().and_then(|incoming| incoming.tick(now))),
+            Input::Tick => out.extend(self.outgoing.tick(now)),
             Input::Down => self.down(&mut out),
         }
         out
@@ -121,11 +121,13 @@ impl Peer {
         // what was under way when the link was cut here is nobody's any more
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
         match incoming.read(frame)? {
-            Received::Parcels(parcels) => {
+            Received::Parcels(Batch { number, acked, asks, parcels }) => {
                 out.push(Action::Deliver(parcels));
-                out.extend(incoming.handed_over(frame.len(), now));
+                self.outgoing.handed_over(number);
+                self.outgoing.acked(acked, out)?;
+                out.extend(self.outgoing.acknowledge(asks, now));
             }
-            Received::Again => out.extend(incoming.ack()),
+            Received::Again => out.extend(self.outgoing.ack()),
             Received::Acked(number) => self.outgoing.acked(number, out)?,
             Received::Beat(beat) => out.push(Action::Heard(beat)),
         }

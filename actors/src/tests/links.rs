@@ -10,8 +10,8 @@ use bytes::Bytes;
 use protocol::{
     ConnId, ConversationId, Incarnation, Millis, NodeId, Seq, UserId,
     peer::{
-        Address, Change, Done, Fanout, Frame, Greeting, Mail, Outcome, Parcel, Requester, Submission, ToConnections,
-        ToConversation, ToNode, VERSIONS, WatchId, encode,
+        Address, Batch, Change, Done, Fanout, Frame, Greeting, Mail, Outcome, Parcel, Requester, Submission,
+        ToConnections, ToConversation, ToNode, VERSIONS, WatchId, encode,
     },
     push::Marks,
 };
@@ -456,7 +456,11 @@ fn g16_a_peer_that_sends_garbage_is_dropped_and_no_other_notices() {
             let mail = Mail::Node(ToNode::Rebuild);
             let parcels = vec![Parcel { view: 1, forwarded: false, mail }];
             let number = ms / 10 - 1;
-            let frame = if number == 0 { Frame::Ack(0) } else { Frame::Parcels { number, parcels } };
+            let frame = if number == 0 {
+                Frame::Ack(0)
+            } else {
+                Frame::Parcels(Batch { number, acked: 0, asks: true, parcels })
+            };
             let frame = encode(&frame, VERSIONS.1).unwrap();
             let garbage = Bytes::from_static(b"\x16\x03\x01 what is this");
             links[1].send(incarnation(0), if ms == 50 { garbage } else { frame.clone() });

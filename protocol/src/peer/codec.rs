@@ -10,7 +10,7 @@ use wincode::{
     len::BincodeLen,
 };
 
-use super::{Frame, Parcel};
+use super::{Batch, Frame, Parcel};
 use crate::limits::{PEER_FRAME_BYTES_MAX, PEER_INBOUND_BYTES_MAX, PEER_MAILS_MAX};
 
 /// First bytes of every frame.
@@ -22,8 +22,8 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 const GREETING_VERSION: u16 = 1;
 /// Magic, version, kind, length of the content; numbers are little-endian.
 pub const HEADER_BYTES: usize = 2 + 2 + 1 + 4;
-/// What the parcels of one frame may come to, by [`parcel_bytes`]: their number and their count take 18 bytes at most.
-pub const PARCELS_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX - HEADER_BYTES - 18;
+/// What the parcels of one frame may come to, by [`parcel_bytes`]: what stands before them takes 28 bytes at most.
+pub const PARCELS_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX - HEADER_BYTES - 28;
 
 /// A number is never used again for something else.
 mod kind {
@@ -103,14 +103,14 @@ pub fn encode(frame: &Frame, version: u16) -> Result<Bytes, FrameError> {
     }
     match frame {
         Frame::Greeting(greeting) => finish(write(begin(GREETING_VERSION, kind::GREETING), greeting)?, 0),
-        Frame::Parcels { parcels, .. } if parcels.len() > PEER_MAILS_MAX => {
-            Err(FrameError::TooLarge { parcels: parcels.len(), bytes: 0 })
-        }
-        Frame::Parcels { number, parcels } => {
-            let numbered = write(begin(version, kind::PARCELS), number)?;
+        Frame::Parcels(batch) => {
+            let parcels = batch.parcels.len();
+            let too_large = FrameError::TooLarge { parcels, bytes: 0 };
+            if parcels > PEER_MAILS_MAX {
+                return Err(too_large);
+            }
             // fails only where a single sequence is beyond the preallocation, and so beyond a frame
-            let too_large = |_| FrameError::TooLarge { parcels: parcels.len(), bytes: 0 };
-            finish(write(numbered, parcels.as_slice()).map_err(too_large)?, parcels.len())
+            finish(write(begin(version, kind::PARCELS), batch).map_err(|_| too_large)?, parcels)
         }
         Frame::Ack(number) => finish(write(begin(version, kind::ACK), number)?, 0),
         Frame::Beat(beat) => finish(write(begin(version, kind::BEAT), beat)?, 0),
@@ -191,11 +191,11 @@ pub fn decode(frame: &[u8]) -> Result<Frame, FrameError> {
     match header[4] {
         kind::GREETING => Ok(Frame::Greeting(read(content)?)),
         kind::PARCELS => {
-            let (number, parcels): (u64, Vec<Parcel>) = read(content)?;
-            if parcels.len() > PEER_MAILS_MAX {
-                return Err(FrameError::TooLarge { parcels: parcels.len(), bytes: frame.len() });
+            let batch: Batch = read(content)?;
+            if batch.parcels.len() > PEER_MAILS_MAX {
+                return Err(FrameError::TooLarge { parcels: batch.parcels.len(), bytes: frame.len() });
             }
-            Ok(Frame::Parcels { number, parcels })
+            Ok(Frame::Parcels(batch))
         }
         kind::ACK => Ok(Frame::Ack(read(content)?)),
         kind::BEAT => Ok(Frame::Beat(read(content)?)),

@@ -11,16 +11,25 @@ pub enum Frame {
     /// The first one, each way.
     Greeting(Greeting),
     /// Mail, in order.
-    Parcels {
-        /// Counts from 1 on each link.
-        number: u64,
-        /// At most [`crate::limits::PEER_MAILS_MAX`].
-        parcels: Vec<Parcel>,
-    },
-    /// All batches up to this number were handed over.
+    Parcels(Batch),
+    /// All batches up to this number were handed over: for when no batch goes that way.
     Ack(u64),
     /// A sign of life, twice a second.
     Beat(Beat),
+}
+
+/// See [`Frame::Parcels`].
+#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)]
+#[cfg_attr(test, derive(bincode::Encode))]
+pub struct Batch {
+    /// Counts from 1 on each link.
+    pub number: u64,
+    /// All batches of the other way up to this number were handed over.
+    pub acked: u64,
+    /// The sender's window fills: it is to be acknowledged at once.
+    pub asks: bool,
+    /// At most [`crate::limits::PEER_MAILS_MAX`].
+    pub parcels: Vec<Parcel>,
 }
 
 /// A piece of mail on its way to another node.

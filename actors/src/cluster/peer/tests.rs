@@ -161,7 +161,7 @@ impl Desk {
     fn action(&self, action: Action) -> String {
         match action {
             Action::Send(frame) => match decode(&frame).unwrap() {
-                Frame::Parcels { number, parcels } => {
+                Frame::Parcels(Batch { number, parcels, .. }) => {
                     let words: Vec<_> = parcels.iter().map(|parcel| word(&parcel.mail)).collect();
                     format!("{number}: {}", words.join(" + "))
                 }
@@ -185,8 +185,12 @@ impl Desk {
     }
 }
 
+fn batch(number: u64, acked: u64, asks: bool, mail: Mail) -> Frame {
+    Frame::Parcels(Batch { number, acked, asks, parcels: vec![Parcel { view: 1, forwarded: false, mail }] })
+}
+
 fn parcels(number: u64, mail: Mail) -> Frame {
-    Frame::Parcels { number, parcels: vec![Parcel { view: 1, forwarded: false, mail }] }
+    batch(number, 0, false, mail)
 }
 
 #[test]
@@ -224,9 +228,9 @@ fn an_ack_that_is_late_or_doubled_changes_nothing_and_one_of_what_was_not_sent_e
 #[test]
 fn a_frame_that_comes_twice_is_handed_over_once_and_acknowledged_again() {
     let mut desk = Desk::up(SMALL);
-    assert_eq!(desk.hear(&parcels(1, registered(1))), ["deliver registered 1", "wake in 5ms"]);
+    assert_eq!(desk.hear(&parcels(1, registered(1))), ["deliver registered 1", "wake in 50ms"]);
     assert_eq!(desk.hear(&parcels(1, registered(1))), ["ack 1"]);
-    assert_eq!(desk.hear(&parcels(2, registered(2))), ["deliver registered 2", "wake in 5ms"]);
+    assert_eq!(desk.hear(&parcels(2, registered(2))), ["deliver registered 2", "wake in 50ms"]);
 }
 
 #[test]
@@ -261,24 +265,56 @@ fn a_hole_garbage_or_a_second_greeting_ends_the_link_and_nothing_more_of_it_is_h
 }
 
 #[test]
-fn what_was_handed_over_is_acknowledged_after_some_frames_some_bytes_or_a_moment() {
-    let mut desk = Desk::up(SMALL);
-    assert_eq!(desk.hear(&parcels(1, registered(1)))[1], "wake in 5ms");
-    for number in 2..8 {
-        assert_eq!(desk.hear(&parcels(number, registered(1))), ["deliver registered 1"]);
-    }
-    assert_eq!(desk.hear(&parcels(8, registered(1))), ["deliver registered 1", "ack 8"]);
+fn what_was_handed_over_is_acknowledged_by_the_next_batch_when_asked_or_after_a_moment() {
+    let said_with = |desk: &mut Desk, mail| {
+        let actions = desk.peer.on(Input::Mail(vec![Parcel { view: 1, forwarded: false, mail }]), desk.now);
+        let [Action::Send(frame)] = actions.as_slice() else { panic!("{actions:?}") };
+        let Frame::Parcels(batch) = decode(frame).unwrap() else { panic!("not parcels") };
+        batch.acked
+    };
+    let mut desk = Desk::up(Bounds::default());
+    desk.hear(&parcels(1, registered(1)));
+    assert_eq!(desk.hear(&parcels(2, registered(1))), ["deliver registered 1"], "it will be woken");
+    assert_eq!(said_with(&mut desk, registered(7)), 2);
     // the moment that was meant for those
-    desk.now += Duration::from_millis(3);
-    desk.hear(&parcels(9, registered(1)));
-    desk.now += Duration::from_millis(2);
-    assert_eq!(desk.on(Input::Tick), ["wake in 3ms"]);
-    desk.now += Duration::from_millis(3);
-    assert_eq!(desk.on(Input::Tick), ["ack 9"]);
+    desk.now += Duration::from_millis(30);
+    assert_eq!(desk.hear(&parcels(3, registered(1)))[1], "wake in 50ms");
+    desk.now += Duration::from_millis(20);
+    assert_eq!(desk.on(Input::Tick), ["wake in 30ms"]);
+    desk.now += Duration::from_millis(30);
+    assert_eq!(desk.on(Input::Tick), ["ack 3"]);
     assert!(desk.on(Input::Tick).is_empty());
-    let said = desk.hear(&parcels(10, submit(1, PEER_FRAME_BYTES_MAX - 200)));
-    assert_eq!(said, ["deliver submit 1", "wake in 5ms"]);
-    assert_eq!(desk.hear(&parcels(11, submit(2, 200))), ["deliver submit 2", "ack 11"]);
+    assert_eq!(desk.hear(&batch(4, 0, true, registered(1))), ["deliver registered 1", "ack 4"]);
+    assert_eq!(said_with(&mut desk, registered(8)), 4, "again");
+}
+
+#[test]
+fn a_batch_acknowledges_before_what_it_lets_go_is_sent_and_that_acknowledges_it() {
+    let mut desk = Desk::up(SMALL);
+    desk.send((1..=3).map(registered).collect());
+    let said = desk.hear(&batch(1, 1, true, registered(9)));
+    assert_eq!(said, ["deliver registered 9", "3: registered 3"], "nothing else need be said");
+    assert_eq!(desk.hear(&batch(2, 9, false, registered(9)))[1], "cut: number 9 was acknowledged, of 3 that were sent");
+}
+
+#[test]
+fn a_window_that_fills_asks_to_be_acknowledged() {
+    let asked = |bounds: Bounds, mails: Vec<Mail>| -> Vec<bool> {
+        let parcel = |mail| Parcel { view: 1, forwarded: false, mail };
+        let mut peer = Peer::new(&name(), bounds);
+        peer.on(Input::Up(VERSION), Instant::now());
+        let sent = mails.into_iter().flat_map(|mail| peer.on(Input::Mail(vec![parcel(mail)]), Instant::now()));
+        sent.map(|action| match action {
+            Action::Send(frame) => matches!(decode(&frame).unwrap(), Frame::Parcels(Batch { asks: true, .. })),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    };
+    let by_frames = asked(Bounds::default(), (1..=16).map(registered).collect());
+    assert_eq!(by_frames, (1..=16).map(|number| number % 8 == 0).collect::<Vec<_>>());
+    let by_bytes = asked(Bounds::default(), (1..=4).map(|tag| submit(tag, PEER_FRAME_BYTES_MAX - 200)).collect());
+    assert_eq!(by_bytes, [false, true, false, true], "no window fills without having asked");
+    assert_eq!(asked(SMALL, vec![registered(1), registered(2)]), [true, true]);
 }
 
 #[test]
@@ -449,7 +485,7 @@ fn g15_a_list_of_sockets_too_long_for_a_frame_is_split() {
     for action in sent {
         let Action::Send(frame) = action else { panic!("{action:?}") };
         assert!(frame.len() <= PEER_FRAME_BYTES_MAX);
-        let Frame::Parcels { parcels, .. } = decode(&frame).unwrap() else { panic!("not parcels") };
+        let Frame::Parcels(Batch { parcels, .. }) = decode(&frame).unwrap() else { panic!("not parcels") };
         for parcel in parcels {
             let Mail::Connections(ToConnections::Event(part)) = parcel.mail else { panic!("not an event") };
             reached.extend(part.to.iter().map(|conn| conn.0));

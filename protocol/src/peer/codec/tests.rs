@@ -261,12 +261,16 @@ fn frame() -> impl Strategy<Value = Frame> {
     );
     let beat = (number(), any::<bool>(), any::<bool>(), number(), option::of((number(), number())))
         .prop_map(|(view, hears_you, store_ok, sent_us, echo)| Beat { view, hears_you, store_ok, sent_us, echo });
-    prop_oneof![
-        greeting,
-        (number(), vec(parcel(), 0..6)).prop_map(|(number, parcels)| Frame::Parcels { number, parcels }),
-        number().prop_map(Frame::Ack),
-        beat.prop_map(Frame::Beat),
-    ]
+    prop_oneof![greeting, batch().prop_map(Frame::Parcels), number().prop_map(Frame::Ack), beat.prop_map(Frame::Beat),]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    (number(), number(), any::<bool>(), vec(parcel(), 0..6)).prop_map(|(number, acked, asks, parcels)| Batch {
+        number,
+        acked,
+        asks,
+        parcels,
+    })
 }
 
 /// The same content as bincode writes it, and the kind.
@@ -274,7 +278,7 @@ fn by_bincode(frame: &Frame) -> (u8, Vec<u8>) {
     let standard = bincode::config::standard();
     match frame {
         Frame::Greeting(greeting) => (1, bincode::encode_to_vec(greeting, standard).unwrap()),
-        Frame::Parcels { number, parcels } => (2, bincode::encode_to_vec((number, parcels), standard).unwrap()),
+        Frame::Parcels(batch) => (2, bincode::encode_to_vec(batch, standard).unwrap()),
         Frame::Ack(number) => (3, bincode::encode_to_vec(number, standard).unwrap()),
         Frame::Beat(beat) => (4, bincode::encode_to_vec(beat, standard).unwrap()),
     }
@@ -289,7 +293,7 @@ fn frame_of(kind: u8, content: &[u8]) -> Vec<u8> {
 
 fn parcels(mails: Vec<Mail>) -> Frame {
     let parcel = |mail| Parcel { view: 1, forwarded: false, mail };
-    Frame::Parcels { number: 1, parcels: mails.into_iter().map(parcel).collect() }
+    Frame::Parcels(Batch { number: 1, acked: 0, asks: false, parcels: mails.into_iter().map(parcel).collect() })
 }
 
 fn bytes_of(frame: &Frame) -> Vec<u8> {
@@ -316,10 +320,10 @@ proptest! {
     }
 
     #[test]
-    fn parcels_are_as_long_as_they_say(parcels in vec(parcel(), 0..6), number in number()) {
-        let said: usize = parcels.iter().map(parcel_bytes).sum();
-        let taken = bytes_of(&Frame::Parcels { number, parcels }).len();
-        prop_assert!(taken >= said + HEADER_BYTES + 2 && taken - said <= PEER_FRAME_BYTES_MAX - PARCELS_BYTES_MAX);
+    fn parcels_are_as_long_as_they_say(batch in batch()) {
+        let said: usize = batch.parcels.iter().map(parcel_bytes).sum();
+        let taken = bytes_of(&Frame::Parcels(batch)).len();
+        prop_assert!(taken >= said + HEADER_BYTES + 4 && taken - said <= PEER_FRAME_BYTES_MAX - PARCELS_BYTES_MAX);
     }
 
     #[test]
@@ -392,7 +396,7 @@ fn every_part_of_the_header_counts() {
     assert!(matches!(with(4, 3), FrameError::Content(_)), "an ack has one number");
     assert_eq!(with(5, 9), FrameError::Short { bytes: good.len() });
     assert!(matches!(with(5, 0), FrameError::Content(_)));
-    assert_eq!(with(8, 1), FrameError::TooLarge { parcels: 0, bytes: (16 << 20) + 2 });
+    assert_eq!(with(8, 1), FrameError::TooLarge { parcels: 0, bytes: (16 << 20) + 4 });
 }
 
 #[test]
@@ -416,7 +420,7 @@ fn what_does_not_fit_into_a_frame_is_not_sent() {
     for bytes in [PEER_FRAME_BYTES_MAX, 4 << 20] {
         assert!(matches!(encoded(vec![post(bytes)]), Err(FrameError::TooLarge { .. })));
     }
-    let Frame::Parcels { parcels: huge, .. } = parcels(vec![post(4 << 20)]) else { unreachable!() };
+    let Frame::Parcels(Batch { parcels: huge, .. }) = parcels(vec![post(4 << 20)]) else { unreachable!() };
     assert!(parcel_bytes(&huge[0]) > PARCELS_BYTES_MAX);
     let many = vec![Mail::Connections(ToConnections::Registered(ConnId(1))); PEER_MAILS_MAX + 1];
     assert!(encoded(many[1..].to_vec()).is_ok_and(|frame| decode(&frame).is_ok()));
@@ -427,7 +431,9 @@ fn what_does_not_fit_into_a_frame_is_not_sent() {
 fn more_parcels_than_a_frame_may_hold_are_refused_though_their_bytes_would_fit() {
     // a later release's frames may be larger, not longer
     let one = Parcel { view: 1, forwarded: false, mail: Mail::Connections(ToConnections::Registered(ConnId(1))) };
-    let content = bincode::encode_to_vec((1_u64, vec![one; PEER_MAILS_MAX + 1]), bincode::config::standard()).unwrap();
+    let content =
+        bincode::encode_to_vec((1_u64, 0_u64, false, vec![one; PEER_MAILS_MAX + 1]), bincode::config::standard())
+            .unwrap();
     assert!(matches!(decode(&frame_of(2, &content)), Err(FrameError::TooLarge { .. })));
 }
 
@@ -531,9 +537,9 @@ fn hex(bytes: &[u8]) -> String {
 fn the_bytes_of_each_kind_of_mail_stay() {
     let line = |(name, mail): (&str, Mail)| {
         let frame = bytes_of(&parcels(vec![mail]));
-        // the number, the count, the view and whether it was sent on are the same everywhere
-        assert_eq!(frame[HEADER_BYTES..HEADER_BYTES + 4], [1, 1, 1, 0]);
-        format!("{name}: {}\n", hex(&frame[HEADER_BYTES + 4..]))
+        // the numbers, the count, the view and whether it was sent on are the same everywhere
+        assert_eq!(frame[HEADER_BYTES..HEADER_BYTES + 6], [1, 0, 0, 1, 1, 0]);
+        format!("{name}: {}\n", hex(&frame[HEADER_BYTES + 6..]))
     };
     let lines: String = one_of_each().into_iter().map(line).collect();
     insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(lines) });
@@ -546,7 +552,7 @@ fn the_bytes_of_each_kind_of_frame_stay() {
     let beat = Beat { view: 300, hears_you: true, store_ok: false, sent_us: 70_000, echo: Some((1, 2)) };
     let each = [
         ("greeting", one_greeting()),
-        ("parcels", Frame::Parcels { number: 7, parcels: vec![parcel] }),
+        ("parcels", Frame::Parcels(Batch { number: 7, acked: 300, asks: true, parcels: vec![parcel] })),
         ("ack", Frame::Ack(300)),
         ("beat", Frame::Beat(beat)),
     ];

@@ -40,6 +40,8 @@ pub enum Fault {
     Deaf,
     /// What clients say waits, what the server says passes.
     Mute,
+    /// Everything passes, at some 64 KiB a second; what does not waits at whoever says it.
+    Slow,
     /// What the server says is thrown away, what clients say passes. The connections it happened to are reset when the
     /// fault ends: they lack something in the middle.
     Swallowing,

@@ -76,11 +76,20 @@ impl Mesh {
         self.cut(other, one);
     }
 
+    /// What the two say to each other passes slowly ([`Fault::Slow`]), until [`Mesh::mend`].
+    pub fn slow(&self, one: usize, other: usize) {
+        self.between(one, other, Fault::Slow);
+    }
+
     /// Connections between the two are reset. Those of the next moments are accepted and reset: who resets is somewhere
     /// between them, and nobody is told that nobody listens. Until [`Mesh::mend`].
     pub fn reset(&self, one: usize, other: usize) {
+        self.between(one, other, Fault::Cut);
+    }
+
+    fn between(&self, one: usize, other: usize, fault: Fault) {
         for (dials, dialled) in [(one, other), (other, one)] {
-            self.ways[dials][dialled].fault.send_replace(Fault::Cut);
+            self.ways[dials][dialled].fault.send_replace(fault);
         }
     }
 

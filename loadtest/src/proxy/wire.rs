@@ -1,6 +1,6 @@
 //! One direction of one connection: reads, waits as long as it is told to, writes.
 
-use std::{collections::BTreeMap, io::Result};
+use std::{collections::BTreeMap, io::Result, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
@@ -16,6 +16,8 @@ use super::{Fate, Fault, Shared, cql};
 
 /// Bytes read at once, and kept by the kernel on the server's side: small, so that a blocked reader is felt at once.
 const BUFFER_BYTES: usize = 4 << 10;
+/// So long each read of [`BUFFER_BYTES`] takes where it is slow.
+const SLOW: Duration = Duration::from_millis(64);
 /// Pieces that wait for their moment.
 const PIECES_MAX: usize = 1024;
 
@@ -58,7 +60,11 @@ async fn read(from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>, shared: &Shared, 
         let read = if shared.speaks_cql { cql::frame(&mut from).await } else { chunk(&mut from).await };
         let Ok(bytes) = read else { return };
         released(&mut fault, from_server).await;
-        if from_server && *fault.borrow() == Fault::Swallowing {
+        let passes = *fault.borrow();
+        if passes == Fault::Slow {
+            tokio::time::sleep(SLOW).await;
+        }
+        if from_server && passes == Fault::Swallowing {
             continue;
         }
         let due = match shared.fate(&bytes, from_server) {

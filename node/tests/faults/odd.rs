@@ -1,6 +1,10 @@
-//! Bad luck of other kinds: two processes with one name, clocks apart by ten minutes.
+//! Bad luck of other kinds: two processes with one name, clocks apart by ten minutes, a link so slow that what
+//! waits for it has no room.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use loadtest::starter::free_address;
 
@@ -16,6 +20,36 @@ async fn g1_to_g11_hold_when_two_processes_have_one_name_and_when_clocks_are_apa
     if is_long() {
         put_the_clock_off(&mut scene).await;
     }
+    scene.finish().await;
+}
+
+/// A hundred texts of this size are about what may wait for a peer.
+const LARGE: usize = 48_000;
+/// Beats wait behind the rest: until then nobody must be taken for dead.
+const UNTIL_DEAD: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g1_to_g11_hold_when_more_waits_for_a_peer_than_there_is_room() {
+    let dead_ms = UNTIL_DEAD.as_millis().to_string();
+    let keys =
+        [("cluster.dead_ms", dead_ms.as_str()), ("limits.text_chars", "48000"), ("limits.frame_bytes", "200000")];
+    let mut scene = Scene::start_with("full", &keys).await;
+    let begun = Instant::now();
+    scene.cluster.links.slow(0, 1);
+    let Scene { cluster, probes, .. } = &mut scene;
+    let enough = AtomicBool::new(false);
+    let look = async {
+        while cluster.metric(0, "starling_peer_dropped_total{class=\"event\"}") == 0.0 {
+            assert!(begun.elapsed() < UNTIL_DEAD, "there is room for everything");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        enough.store(true, Ordering::Relaxed);
+        cluster.links.mend();
+    };
+    let (accepted, ()) = tokio::join!(probes.flood(0, LARGE, &enough), look);
+    scene.tell(format_args!("{accepted} large posts accepted until the link was fast again"));
+    scene.write(1, begun, "there was no room, and there is").await;
+    scene.heals(begun).await;
     scene.finish().await;
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -60,6 +61,20 @@ impl Probes {
         .await;
         accepted.sort_unstable();
         [accepted[0], accepted[N_GROUPS - 1]]
+    }
+
+    /// Writes one after another in every group through this node until it is enough; how many were accepted.
+    pub(crate) async fn flood(&mut self, through: usize, bytes: usize, enough: &AtomicBool) -> usize {
+        let (cid, text) = (self.cid(), "x".repeat(bytes));
+        let accepted = join_all(self.groups.iter().map(async |c| {
+            let mut n = 0;
+            while !enough.load(Ordering::Relaxed) {
+                self.devices[through].send(&post(*c, &format!("{cid}-{n}"), &text), WITHIN).await.unwrap();
+                n += 1;
+            }
+            n
+        }));
+        accepted.await.iter().sum()
     }
 
     /// Tries once in every group through this node.

@@ -209,8 +209,7 @@ impl Outgoing {
             Class::Request(requester) if !fits => self.refuse(requester, too_large(), out),
             Class::Request(requester) if !self.queue.has_room(bytes) => self.refuse(requester, overloaded(), out),
             // nothing overtakes the heads of its conversation
-            Class::Told if self.queue.has_heads(&parcel) => self.fold(parcel),
-            Class::Told if !fits || !self.queue.has_room(bytes) => {
+            Class::Told if self.queue.has_heads(&parcel) || !fits || !self.queue.has_room(bytes) => {
                 self.figures.dropped("event", 1);
                 self.fold(parcel);
             }

@@ -8,7 +8,7 @@ use loadtest::device::BACKOFF_MAX;
 use super::{
     super::{
         CommandError, crowd,
-        rows::row,
+        rows::{Row, row},
         talk::{Crew, Group, Seat, Talk},
     },
     BenchCluster, Figures,
@@ -19,6 +19,8 @@ use super::{
 const PAIRS: usize = 16;
 /// With three nodes a third of all is owned here: so many are never needed.
 const TRIES_MAX: usize = 20 * PAIRS;
+/// And so many times the rate: whoever has more to do is woken less often for it.
+const BUSIER: f64 = 4.0;
 /// Bytes of a text.
 const SIZE: usize = 100;
 
@@ -44,35 +46,38 @@ impl BenchCluster {
         let seat = |user| Seat { user, number: 0, targets: vec![here.clone()], backoff_max: BACKOFF_MAX };
         let crew = Arc::new(Crew::gather(&rest, users.into_iter().map(seat).collect(), false).await?);
         let talks = pairs.map(|pairs| Talk::new(crew.clone(), pairs, SIZE));
-        let mut readings = [Vec::new(), Vec::new()];
-        for round in 0..=self.rounds {
-            for (talk, readings) in talks.iter().zip(&mut readings) {
-                // taken off: it would make the two more alike than they are
-                let idle = Some(house.idle(self.seconds / 2.0).await?);
-                let reading = Reading::take(&house, &crew, talk, self.rate, self.seconds, idle).await?;
-                // the first round warms up
-                readings.extend((round > 0).then_some(reading));
+        let mut rows = Vec::new();
+        for rate in [self.rate, BUSIER * self.rate] {
+            let mut readings = [Vec::new(), Vec::new()];
+            for round in 0..=self.rounds {
+                for (talk, readings) in talks.iter().zip(&mut readings) {
+                    // taken off: it would make the two more alike than they are
+                    let idle = Some(house.idle(self.seconds / 2.0).await?);
+                    let reading = Reading::take(&house, &crew, talk, rate, self.seconds, idle).await?;
+                    // the first round warms up
+                    readings.extend((round > 0).then_some(reading));
+                }
             }
+            rows.extend(compared(rate, &readings));
         }
-        let [here, elsewhere] = &readings;
-        let line = |what: &str, of: fn(&Reading) -> f64, wanted| {
-            row(
-                "P5",
-                format!("owner on another node: {what}"),
-                Some(reading::of(here, of)),
-                reading::of(elsewhere, of),
-                wanted,
-            )
-        };
-        let apart = "baseline + 0.5";
-        Ok(Figures::from(vec![
-            line("send → ack p50, ms", |reading| reading.ack.p50, apart),
-            line("send → ack p99, ms", |reading| reading.ack.p99, ""),
-            line("send → deliver p50, ms", |reading| reading.deliver.p50, apart),
-            line("send → deliver p99, ms", |reading| reading.deliver.p99, ""),
-            line("µs of CPU per delivery, all nodes", |reading| reading.per_delivery.cpu_us, "≤ 1.5 × baseline"),
-            line("frames between nodes per delivery", |reading| reading.per_delivery.frames, ""),
-            line("bytes between nodes per delivery", |reading| reading.per_delivery.bytes, ""),
-        ]))
+        Ok(rows.into())
     }
+}
+
+/// Conversations owned here, and those owned elsewhere.
+fn compared(rate: f64, [here, elsewhere]: &[Vec<Reading>; 2]) -> Vec<Row> {
+    let line = |what: &str, of: fn(&Reading) -> f64, wanted| {
+        let figure = format!("owner on another node, {rate} sends/s: {what}");
+        row("P5", figure, Some(reading::of(here, of)), reading::of(elsewhere, of), wanted)
+    };
+    let apart = "baseline + 0.5";
+    vec![
+        line("send → ack p50, ms", |reading| reading.ack.p50, apart),
+        line("send → ack p99, ms", |reading| reading.ack.p99, ""),
+        line("send → deliver p50, ms", |reading| reading.deliver.p50, apart),
+        line("send → deliver p99, ms", |reading| reading.deliver.p99, ""),
+        line("µs of CPU per delivery, all nodes", |reading| reading.per_delivery.cpu_us, "≤ 1.5 × baseline"),
+        line("frames between nodes per delivery", |reading| reading.per_delivery.frames, ""),
+        line("bytes between nodes per delivery", |reading| reading.per_delivery.bytes, ""),
+    ]
 }

@@ -21,8 +21,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Terms {
     /// What its sockets are closed with.
     pub why: CloseCode,
-    /// Clients are told to come back after a random time up to this.
-    pub notice: Duration,
+    /// Clients are told to come back after a random time up to this. `None`: as suits the node. Where another one is up
+    /// they are spread over five seconds, in which their sockets work on; where none is, waiting helps nobody.
+    pub notice: Option<Duration>,
     /// Sockets told per second.
     pub rate: u32,
     /// When this is over who is left is closed at once.

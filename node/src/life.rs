@@ -31,7 +31,7 @@ pub(crate) async fn serve(
     tokio::spawn(show(app.starling.draining()));
     let terms = |why| Terms {
         why,
-        notice: Duration::from_millis(config.drain_notice_ms),
+        notice: config.drain_notice_ms.map(Duration::from_millis),
         rate: config.drain_rate,
         deadline: Duration::from_millis(config.drain_deadline_ms),
     };

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::{Phase, Progress, Terms};
 use crate::cluster::jitter::Jitter;
 
+/// Over how long those are spread who can go elsewhere, unless the operator wants it otherwise.
+const NOTICE: Duration = Duration::from_secs(5);
 /// How long it waits for the view to say that nothing is placed here: with the store away it never does.
 const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a socket that was told works on, beyond the time it was given: for opening the next one elsewhere.
@@ -153,17 +155,17 @@ impl State {
                     out.push(Action::Part(*conn, Bye::of(self.terms.why)));
                 }
             } else if (self.told.len() as u128) < due {
-                let after = self.jitter.up_to(self.terms.notice);
-                out.push(self.first_word(*conn, after, sight.elsewhere, now));
+                out.push(self.first_word(*conn, sight.elsewhere, now));
             }
         }
     }
 
     /// Where there is another node a socket works on until its client is there. Where there is none, waiting helps nobody.
-    fn first_word(&mut self, conn: ConnId, after: Duration, elsewhere: bool, now: Instant) -> Action {
-        let after_ms = u64::try_from(after.as_millis()).ok();
-        let bye = Bye { after_ms, ..Bye::of(self.terms.why) };
+    fn first_word(&mut self, conn: ConnId, elsewhere: bool, now: Instant) -> Action {
         let works_on = elsewhere && self.terms.why == CloseCode::Drain;
+        let notice = self.terms.notice.unwrap_or(if works_on { NOTICE } else { Duration::ZERO });
+        let after = self.jitter.up_to(notice);
+        let bye = Bye { after_ms: u64::try_from(after.as_millis()).ok(), ..Bye::of(self.terms.why) };
         let part_at = if works_on { now + after + MOVE_PATIENCE } else { now };
         self.told.insert(conn, Told { part_at, parted: !works_on });
         if works_on { Action::Announce(conn, bye) } else { Action::Part(conn, bye) }

@@ -13,7 +13,7 @@ use super::{Rig, TestSocket};
 use crate::drain::{Phase, Terms};
 
 const TERMS: Terms =
-    Terms { why: CloseCode::Drain, notice: Duration::ZERO, rate: 1, deadline: Duration::from_secs(30) };
+    Terms { why: CloseCode::Drain, notice: Some(Duration::ZERO), rate: 1, deadline: Duration::from_secs(30) };
 
 async fn bye(socket: &mut TestSocket) -> serde_json::Value {
     loop {

@@ -183,10 +183,9 @@ keys! {
     /// Members of one conversation.
     limits_members: usize = "limits.members", Kind::Number(2, 1_000_000), Some("10000");
 
-    /// At drain clients are told to come back after a random time up to this, milliseconds. 0 for a single node: there
-    /// is no other node to go to meanwhile. With several, sockets work on for that time and 5 s more, and 5000 spreads
-    /// those who go over it.
-    drain_notice_ms: u64 = "drain.notice_ms", Kind::Number(0, 600_000), Some("0");
+    /// At drain clients are told to come back after a random time up to this, milliseconds. Their sockets work on for that
+    /// time and 5 s more, if there is another node for them. Unset: 5000 if there is one, to spread those who go; else 0.
+    drain_notice_ms: Option<u64> = "drain.notice_ms", Kind::Number(0, 600_000), None;
     /// Sockets told per second.
     drain_rate: u32 = "drain.rate", Kind::Number(1, 1_000_000), Some("500");
     /// When this is over the process ends whoever is still there, milliseconds. Sockets / rate + notice_ms + 13 s is enough.

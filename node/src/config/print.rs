@@ -46,6 +46,7 @@ pub(crate) fn defaults() -> String {
         }
         let _ = match key.default {
             Some(default) => writeln!(text, "{word} = {}", toml_value(&key.kind.read_text(default).expect("checked"))),
+            None if matches!(key.kind, Kind::Number(..)) => writeln!(text, "#{word} = 0"),
             None => writeln!(text, "#{word} = \"\""),
         };
     }

@@ -235,6 +235,12 @@ macro_rules! from_number {
 }
 from_number!(u32 u64 usize);
 
+impl FromValue for Option<u64> {
+    fn from_value(value: Value) -> Self {
+        (value != Value::Unset).then(|| u64::from_value(value))
+    }
+}
+
 impl FromValue for bool {
     fn from_value(value: Value) -> Self {
         value == Value::Flag(true)

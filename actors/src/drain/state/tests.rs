@@ -5,7 +5,7 @@ use super::*;
 const LOOK: Duration = Duration::from_millis(20);
 
 fn terms() -> Terms {
-    Terms { why: CloseCode::Drain, notice: Duration::ZERO, rate: 100, deadline: Duration::from_secs(30) }
+    Terms { why: CloseCode::Drain, notice: Some(Duration::ZERO), rate: 100, deadline: Duration::from_secs(30) }
 }
 
 /// Somewhere to go, nothing placed, nothing at work.
@@ -89,7 +89,7 @@ fn nobody_is_told_before_the_view_places_nothing_here_or_two_seconds_have_passed
 #[test]
 fn a_socket_works_on_until_its_client_has_moved() {
     let notice = Duration::from_millis(800);
-    let mut desk = Desk::draining(Terms { notice, ..terms() });
+    let mut desk = Desk::draining(Terms { notice: Some(notice), ..terms() });
     let done = desk.watch(&sight(0..1), Duration::from_secs(20));
     let [(told, Action::Announce(conn, first)), (parted, Action::Part(..)), (closed, Action::Close(..)), ..] =
         &done[..]
@@ -117,6 +117,25 @@ fn with_nowhere_to_go_a_socket_is_closed_once_it_is_answered() {
     // nor does a node keep them that is no member any more
     let mut desk = Desk::draining(Terms { why: CloseCode::Moved, ..terms() });
     assert!(matches!(desk.look(&sight(0..1))[..], [Action::Part(..)]));
+}
+
+#[test]
+fn unless_it_is_told_how_they_are_spread_over_five_seconds_where_they_can_go_elsewhere_and_told_at_once_otherwise() {
+    let own = Terms { notice: None, rate: 1_000, ..terms() };
+    let spread = |terms: Terms, sight: Sight| {
+        let told = Desk::draining(terms).watch(&sight, Duration::from_secs(1));
+        let after = told.into_iter().filter_map(|(_, action)| match action {
+            Action::Announce(_, bye) | Action::Part(_, bye) => bye.after_ms,
+            Action::Withdraw | Action::Return | Action::Close(..) => None,
+        });
+        let after: Vec<u64> = after.collect();
+        assert_eq!(after.len(), 200);
+        (after.iter().min().copied().unwrap(), after.iter().max().copied().unwrap())
+    };
+    let (least, most) = spread(own, sight(0..200));
+    assert!(least < 500 && (4_500..=5_000).contains(&most), "{least} to {most}");
+    assert_eq!(spread(own, Sight { elsewhere: false, ..sight(0..200) }), (0, 0));
+    assert_eq!(spread(Terms { why: CloseCode::Moved, ..own }, sight(0..200)), (0, 0), "it serves nobody any more");
 }
 
 #[test]

@@ -13,12 +13,12 @@ use std::sync::{
 };
 
 use protocol::{ConversationId, Incarnation, peer::Mail};
-use storage::{Store, log::Head};
+use storage::{Store, log::Range};
 
 use self::{
     audience::Telling,
     roster::{Roster, Standing},
-    state::{Action, Answer, Ground, Input, Job, State},
+    state::{Action, Answer, Ground, Input, Job, Loaded, State},
 };
 use crate::{
     cluster::notes::Notes,
@@ -127,7 +127,7 @@ async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Ans
         Job::Peek(user) => Answer::Peeked(user, directory.member(c, user).await.map(|row| row.is_some())),
         Job::Create(events) => Answer::Created(log.create(c, me, &events).await),
         Job::Claim { tail_from } => Answer::Claimed(log.claim(c, me, tail_from).await),
-        Job::Load(epoch) => Answer::Loaded(epoch, load(c, store).await),
+        Job::Load(epoch, recalled) => Answer::Loaded(epoch, load(c, recalled, store).await),
         Job::Find(by, cid, epoch) => {
             let found = log.find(c, by, &cid).await;
             Answer::Found(by, cid, epoch, found)
@@ -143,7 +143,7 @@ async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Ans
     }
 }
 
-async fn load(c: ConversationId, store: &Store) -> Result<Option<(Roster, Head)>, storage::Error> {
+async fn load(c: ConversationId, recalled: Option<Range>, store: &Store) -> Result<Option<Loaded>, storage::Error> {
     let Some(row) = store.directory.conversation(c).await? else { return Ok(None) };
     let mut members = HashMap::default();
     let mut after = None;
@@ -153,7 +153,13 @@ async fn load(c: ConversationId, store: &Store) -> Result<Option<(Roster, Head)>
         let last = page.len() < MEMBERS_PAGE;
         members.extend(page.into_iter().map(|m| (m.user, Standing { role: m.role, joined: m.joined_seq })));
         if last {
-            return Ok(Some((Roster { kind: row.kind, title: row.title, members }, row.head)));
+            break;
         }
     }
+    let recalled = match recalled {
+        Some(range) => store.log.read(c, range).await?,
+        None => Vec::new(),
+    };
+    let roster = Roster { kind: row.kind, title: row.title, members };
+    Ok(Some(Loaded { roster, head: row.head, recalled }))
 }

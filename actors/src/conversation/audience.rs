@@ -71,6 +71,11 @@ impl Audience {
         self.departed = Departed::of(tail);
     }
 
+    /// The last events, posts aside, of which a predecessor may have told nobody.
+    pub(crate) fn recall(&mut self, events: &[Event]) {
+        self.departed.replay(events);
+    }
+
     /// Whoever has left is for another owner to tell.
     pub(crate) fn disinherit(&mut self) {
         self.departed = Departed::default();

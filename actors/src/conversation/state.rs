@@ -27,7 +27,7 @@ use protocol::{
 };
 use storage::{
     directory::MarkUpdate,
-    log::{Appended, Claimed, Created, Head, Known, Standing},
+    log::{Appended, Claimed, Created, Head, Known, Range, Standing},
 };
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ pub(crate) enum Answer {
     Peeked(UserId, Result<bool, storage::Error>),
     Created(Result<Created, storage::Error>),
     Claimed(Result<Claimed, storage::Error>),
-    Loaded(Epoch, Result<Option<(Roster, Head)>, storage::Error>),
+    Loaded(Epoch, Result<Option<Loaded>, storage::Error>),
     Found(UserId, ClientId, Epoch, Result<Option<Known>, storage::Error>),
     Appended(Result<Appended, storage::Error>),
     Followed(Result<(), storage::Error>),
@@ -89,6 +89,16 @@ pub(crate) enum Answer {
     Marked(Result<Vec<Marks>, storage::Error>),
     /// False: this node is no member any more.
     Noted(Result<bool, storage::Error>),
+}
+
+/// A conversation as its rows have it.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Loaded {
+    pub(crate) roster: Roster,
+    pub(crate) head: Head,
+    /// The events that were asked for.
+    pub(crate) recalled: Vec<Event>,
 }
 
 /// What it wants of the store. At most one of each is under way, finds and peeks aside.
@@ -99,8 +109,8 @@ pub(crate) enum Job {
     Claim {
         tail_from: Option<Seq>,
     },
-    /// Read the members; carries the epoch under which it was asked, 0 for none.
-    Load(Epoch),
+    /// Read the members, and these events; carries the epoch under which it was asked, 0 for none.
+    Load(Epoch, Option<Range>),
     Find(UserId, ClientId, Epoch),
     Append {
         epoch: Epoch,
@@ -251,6 +261,8 @@ pub(crate) struct State {
     /// It was placed elsewhere since it claimed, and is here again: whoever had it meanwhile has claimed too.
     returned: bool,
     restarted: bool,
+    /// Who has left lately may not have heard of it, and is not in the tail of the log where nobody keeps it there.
+    recalls: bool,
     last_mail: Option<Instant>,
     untold_since: Option<Instant>,
     /// Since when marks and typing wait for channels to say who is connected.
@@ -302,6 +314,7 @@ impl State {
             retry_at: None,
             returned: false,
             restarted,
+            recalls: restarted && !noting,
             last_mail: None,
             untold_since: None,
             unheard_since: None,
@@ -374,7 +387,7 @@ impl State {
                 Stage::Ready => self.advance_ready(now, out),
                 _ => {}
             }
-            self.follow(out);
+            self.follow(now, out);
         }
         self.serve_roster(now, out);
     }

@@ -16,13 +16,18 @@ impl Departed {
     /// Whoever left in this end of a log and did not come back in it.
     pub(super) fn of(tail: &[Event]) -> Departed {
         let mut departed = Departed::default();
-        for event in tail {
-            joining(event).iter().for_each(|user| departed.returned(*user));
+        departed.replay(tail);
+        departed
+    }
+
+    /// These are the last events of the log, or some of them.
+    pub(super) fn replay(&mut self, events: &[Event]) {
+        for event in events {
+            joining(event).iter().for_each(|user| self.returned(*user));
             if let Some(user) = leaving(event) {
-                departed.left(user, event.seq);
+                self.left(user, event.seq);
             }
         }
-        departed
     }
 
     /// They have left by this event.

@@ -235,10 +235,11 @@ impl State {
         out.extend(telling.into_iter().map(Action::Tell));
     }
 
-    pub(super) fn follow(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn follow(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.following.is_none()
             && !self.unsettled.is_empty()
             && matches!(self.stage, Stage::Ready | Stage::Repairing)
+            && self.may_show(now, out)
         {
             let run: Vec<Event> = self.unsettled.iter().take(FOLLOW_EVENTS_MAX).cloned().collect();
             self.following = run.last().map(|last| last.seq);

@@ -40,7 +40,7 @@ impl Hash for State {
         if let Stage::Creating(creating) = &self.stage {
             creating.0.hash(hasher);
         }
-        (self.me, self.epoch, self.made, self.continues, self.loading, self.restarted).hash(hasher);
+        (self.me, self.epoch, self.made, self.continues, self.loading, self.restarted, self.recalls).hash(hasher);
         (self.head.seq, self.head.post_no, self.head.settled).hash(hasher);
         self.roster.as_ref().map(|roster| unordered(&roster.members)).hash(hasher);
         self.recent.hash(hasher);

@@ -6,15 +6,16 @@ use protocol::{
     Epoch, Kind, Seq, UserId,
     peer::{Change, Done, Outcome},
 };
-use storage::log::{Claimed, Created, Head, Tenancy};
+use storage::log::{Claimed, Created, Lane, Range, Tenancy};
 
 use super::{
-    Action, Index, Job, Peek, Stage, State, Stored, Wish,
+    Action, Index, Job, Loaded, Peek, Stage, State, Stored, Wish,
     clock::STORE_DEADLINE,
     extract,
     outcomes::{answer, give_up, stored, timeout, unavailable},
     placed::moved,
     planted::Mistake,
+    untold::DEPARTED_EVENTS_MAX,
 };
 use crate::{
     conversation::{recent::Recent, roster::Roster},
@@ -35,13 +36,9 @@ impl State {
     pub(super) fn advance_cold(&mut self, now: Now, out: &mut Vec<Action>) {
         let here = self.is_here();
         let creates = |w: &Wish| matches!(w.what.change, Change::Create { .. }) && !w.exists;
-        if let Some(at) = self.waiting.iter().position(|wish| here && creates(wish)) {
-            if !self.may_append(now, out) {
-                return;
-            }
-            if let Some(wish) = self.waiting.remove(at) {
-                return self.create(wish, now, out);
-            }
+        let begins = self.waiting.iter().position(|wish| here && creates(wish));
+        if let Some(wish) = begins.and_then(|at| self.waiting.remove(at)) {
+            return self.create(wish, now, out);
         }
         #[cfg(test)]
         self.ask_early(out);
@@ -59,7 +56,7 @@ impl State {
             out.push(Action::Store(Job::Claim { tail_from }));
         } else if here && self.roster.is_none() && !self.loading && !(self.marks.is_empty() && self.typing.is_empty()) {
             self.loading = true;
-            out.push(Action::Store(Job::Load(self.epoch)));
+            out.push(Action::Store(Job::Load(self.epoch, None)));
         }
     }
 
@@ -85,6 +82,7 @@ impl State {
             Ok(Created::Created { head }) => {
                 self.failures = 0;
                 self.head = head;
+                self.untold.claimed();
                 self.recent = Recent::from_tail(Seq(0), std::slice::from_ref(&event));
                 let mut telling = Vec::new();
                 self.audience.load(std::iter::empty(), Seq(0), &mut telling);
@@ -236,22 +234,28 @@ impl State {
         } else {
             self.stage = Stage::Loading;
             self.loading = true;
-            out.push(Action::Store(Job::Load(self.epoch)));
+            let after = Seq(self.head.seq.0.saturating_sub(DEPARTED_EVENTS_MAX as u64));
+            let all = Range { after, before: None, lane: Lane::Events, limit: DEPARTED_EVENTS_MAX, newest: false };
+            let recalled = self.recalls.then_some(all);
+            out.push(Action::Store(Job::Load(self.epoch, recalled)));
         }
     }
 
     pub(super) fn loaded(
-        &mut self, epoch: Epoch, result: Result<Option<(Roster, Head)>, storage::Error>, now: Now,
-        out: &mut Vec<Action>,
+        &mut self, epoch: Epoch, result: Result<Option<Loaded>, storage::Error>, now: Now, out: &mut Vec<Action>,
     ) {
         if epoch != self.epoch {
             return; // asked before the log was claimed (again)
         }
         self.loading = false;
         match result {
-            Ok(Some((roster, head))) => {
+            Ok(Some(Loaded { roster, head, recalled })) => {
                 match self.stage {
-                    Stage::Loading => self.stage = Stage::Ready,
+                    Stage::Loading => {
+                        self.stage = Stage::Ready;
+                        self.recalls = false;
+                        self.audience.recall(&recalled);
+                    }
                     Stage::Cold => self.head = head,
                     _ => return,
                 }

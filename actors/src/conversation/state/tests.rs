@@ -250,7 +250,7 @@ fn name(job: &Job) -> &'static str {
         Job::Peek(_) => "peek",
         Job::Create(_) => "create",
         Job::Claim { .. } => "claim",
-        Job::Load(_) => "load",
+        Job::Load(..) => "load",
         Job::Find(..) => "find",
         Job::Append { .. } => "append",
         Job::Follow(_) => "follow",

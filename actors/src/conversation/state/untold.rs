@@ -10,7 +10,7 @@ use crate::{conversation::audience::Telling, entities::Now};
 
 /// Events after which somebody who has left is watched no more, whatever they know: as long as they are, what came since
 /// is not settled, and whoever claims the log reads all of it and writes again what follows from it.
-pub(super) const DEPARTED_EVENTS_MAX: u64 = 1024;
+pub(super) const DEPARTED_EVENTS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -79,6 +79,13 @@ impl State {
         }
         self.note(now, out);
         false
+    }
+
+    /// True if what follows from the log may be written now. A conversation is there for others once its first rows are:
+    /// from then on it has to be noted, and before that nobody who looks after a note would find it.
+    pub(super) fn may_show(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let begins = self.unsettled.front().is_some_and(|first| first.seq == Seq(1));
+        !begins || self.may_append(now, out)
     }
 
     pub(super) fn noted(&mut self, result: Result<bool, storage::Error>, now: Now, out: &mut Vec<Action>) {
@@ -155,7 +162,7 @@ impl State {
             return;
         }
         let arrived = !self.untold.in_transit;
-        let bound = Seq(self.head.seq.0.saturating_sub(DEPARTED_EVENTS_MAX));
+        let bound = Seq(self.head.seq.0.saturating_sub(DEPARTED_EVENTS_MAX as u64));
         let mut telling = Vec::new();
         self.audience.let_go(arrived, bound, &mut telling);
         out.extend(telling.into_iter().map(Action::Tell));

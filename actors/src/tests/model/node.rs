@@ -25,7 +25,7 @@ use crate::{
     conversation::{
         audience::Telling,
         state::{
-            Action, Answer, Ground, Input, Job, State,
+            Action, Answer, Ground, Input, Job, Loaded, State,
             digest::{hash_event, unordered},
         },
     },
@@ -130,7 +130,7 @@ impl Node {
             Job::Verify => What::Verify(fence::Standing::new(hint)),
             Job::Peek(user) => What::Peek(user),
             Job::Find(by, cid, epoch) => What::Find(by, cid, epoch),
-            Job::Load(epoch) => What::Load(epoch),
+            Job::Load(epoch, _) => What::Load(epoch),
             Job::Follow(events) => What::Follow(events),
             job @ (Job::Create(_) | Job::Mark(_) | Job::Note) => unreachable!("no scene asks for {job:?}"),
         };
@@ -208,7 +208,9 @@ impl Task {
                     hash_events(&tenancy.tail);
                     (tenancy.epoch, tenancy.head.seq, tenancy.head.settled).hash(hasher);
                 }
-                Answer::Loaded(epoch, Ok(Some((roster, _)))) => (epoch, unordered(&roster.members)).hash(hasher),
+                Answer::Loaded(epoch, Ok(Some(Loaded { roster, .. }))) => {
+                    (epoch, unordered(&roster.members)).hash(hasher)
+                }
                 answer => format!("{answer:?}").hash(hasher),
             },
         }
@@ -294,7 +296,9 @@ impl Task {
             What::Find(by, cid, epoch) => Answer::Found(*by, cid.clone(), *epoch, Ok(around.store.find(*by, cid))),
             What::Load(epoch) => {
                 let head = around.store.last().map(|statics| statics.head).unwrap_or_default();
-                Answer::Loaded(*epoch, Ok(Some((around.store.roster(membership), head))))
+                let roster = around.store.roster(membership);
+                // who left is in the tail: these stores settle later
+                Answer::Loaded(*epoch, Ok(Some(Loaded { roster, head, recalled: Vec::new() })))
             }
             What::Done(answer) => answer.clone(),
             What::Follow(events) => {

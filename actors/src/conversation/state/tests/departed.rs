@@ -134,6 +134,31 @@ async fn who_left_and_was_not_told_is_told_by_whoever_claims_next() {
 }
 
 #[tokio::test]
+async fn on_a_node_alone_who_left_before_a_crash_is_told_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = Desk::empty();
+    desk.store = Store::open_sqlite(dir.path()).unwrap();
+    let members = vec![user(1), user(2), user(3)];
+    desk.wish(1, "make", Change::Create { kind: Kind::Group, title: Some("g".into()), members }).await;
+    desk.silent = Some(Slice::of(user(3)));
+    desk.reborn(NODE, false);
+    desk.remove().await;
+    desk.untold_post("a").await;
+    desk.silent = None;
+    desk.take();
+    desk.reborn(NODE, true);
+    desk.run(Input::Tick).await;
+    let said = desk.take();
+    let told = ["head 2 to 3", "list - to 3"];
+    assert!(told.iter().all(|line| said.iter().any(|said| said == line)), "{said:?}");
+    assert_eq!(said.iter().filter(|line| line.ends_with("to 3")).count(), told.len(), "G9: {said:?}");
+    // who is placed here again, or begins anew without a crash, has nothing to tell of it
+    desk.reborn(NODE, false);
+    desk.untold_post("b").await;
+    assert!(!desk.take().iter().any(|line| line.ends_with("to 3")));
+}
+
+#[tokio::test]
 async fn who_left_elsewhere_is_told_although_they_were_watched_here_as_a_member() {
     let mut desk = Desk::noting(false).await;
     desk.run(Input::Mail(ToConversation::Typing { by: user(1), on: true })).await;

@@ -42,6 +42,45 @@ async fn what_is_appended_is_noted_first_and_once_in_a_slot() {
 }
 
 #[tokio::test]
+async fn what_is_begun_is_noted_before_anybody_can_see_it() {
+    let mut desk = Desk::empty();
+    desk.begin_noting(false);
+    let create = Change::Create { kind: Kind::Group, title: Some("g".into()), members: vec![user(1), user(2)] };
+    desk.wish(1, "make", create).await;
+    assert_eq!(desk.jobs(), ["create", "note", "follow"]);
+    desk.post(1, "a", "one").await;
+    assert_eq!(desk.jobs(), ["append", "follow"], "under the same note");
+}
+
+#[tokio::test]
+async fn what_is_begun_by_who_is_no_member_any_more_stays_unseen_until_it_is_asked_for_again() {
+    let mut desk = Desk::empty();
+    desk.begin_noting(false);
+    let create = || Change::Create { kind: Kind::Group, title: Some("g".into()), members: vec![user(1), user(2)] };
+    let input = desk.submission(1, "make", create());
+    let mut jobs = VecDeque::from(desk.put_all(input));
+    while let Some(job) = jobs.pop_front() {
+        assert!(!matches!(job, Job::Follow(_)), "{job:?}");
+        let answer = match job {
+            Job::Note => Answer::Noted(Ok(false)),
+            job => ask(C, job, NODE, &desk.store).await,
+        };
+        jobs.extend(desk.put_all(Input::Store(answer)));
+    }
+    desk.now.mono += Duration::from_secs(2);
+    desk.put_all(Input::Tick);
+    assert_eq!(desk.take(), ["1: timeout"]);
+    assert_eq!(desk.log().await.len(), 1, "begun, for all that nobody says so");
+    // the next owner
+    desk.begin_noting(false);
+    desk.wish(1, "make", create()).await;
+    let jobs = desk.jobs();
+    let shown = jobs.iter().skip_while(|job| **job != "claim").filter(|job| ["note", "follow"].contains(job));
+    assert_eq!(shown.collect::<Vec<_>>(), [&"note", &"follow"], "{jobs:?}");
+    assert_eq!(desk.take()[0], "1: stored 1 dup");
+}
+
+#[tokio::test]
 async fn a_note_from_before_a_claim_says_nothing_of_what_is_appended_after_it() {
     let mut desk = Desk::noting(false).await;
     desk.post(2, "a", "one").await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol::{
-    Code, ConnId, SessionId,
+    ConnId, SessionId,
     close::CloseCode,
     peer::{Done, Fanout, Outcome, ToConnections},
     push::{self, Bye, ListChange, ListChangeKind, PresenceStates, Sent, Typing},
@@ -36,8 +36,8 @@ struct Table {
 pub(crate) enum Later {
     /// Tell the session of this socket that its registration stands.
     Registered(ConnId),
-    /// Tell the session of this socket that a request of it was not taken.
-    Moved(ConnId),
+    /// Tell the session of this socket that a request of it is to be asked again.
+    NotTaken(ConnId),
     /// Tell these sessions to look again whom they may watch.
     LookAgain(Vec<ConnId>),
 }
@@ -196,13 +196,7 @@ impl Connections {
                 return Some(Later::LookAgain(concerned.map(|outbound| outbound.conn).collect()));
             }
             ToConnections::Resync(to) => self.each(&to, |o| o.close(Bye::of(CloseCode::Slow))),
-            ToConnections::Answer(conn, tag, Outcome::Refused(refusal)) if refusal.code == Code::Moved => {
-                if self.socket(conn).is_some_and(|outbound| outbound.with(|line| line.moved(tag))) {
-                    return Some(Later::Moved(conn));
-                }
-                self.answer(conn, tag, Outcome::Refused(refusal), now);
-            }
-            ToConnections::Answer(conn, tag, outcome) => self.answer(conn, tag, outcome, now),
+            ToConnections::Answer(conn, tag, outcome) => return self.answer(conn, tag, outcome, now),
         }
         None
     }
@@ -236,28 +230,29 @@ impl Connections {
         asleep.iter().for_each(|outbound| outbound.wake());
     }
 
-    fn answer(&self, conn: ConnId, tag: u32, outcome: Outcome, now: Instant) {
+    fn answer(&self, conn: ConnId, tag: u32, outcome: Outcome, now: Instant) -> Option<Later> {
         let table = self.read();
-        match table.target(conn) {
-            Some(Target::Call(waiting)) => resolve(waiting, || outcome),
-            Some(Target::Socket(outbound)) => {
+        match table.target(conn)? {
+            Target::Call(waiting) => resolve(waiting, || outcome),
+            Target::Socket(outbound) => {
                 let frame = match outcome {
                     Outcome::Done(Done::Stored { seq, post_no, at, dup }) => {
-                        push::ok(tag, Sent { seq, post_no, at, dup })
+                        outbound.with(|line| line.stored(tag, Sent { seq, post_no, at, dup }, now));
+                        return None;
                     }
                     Outcome::Done(Done::Unchanged) => push::ok(tag, serde_json::json!({})),
                     Outcome::Done(Done::Presence(states)) => {
                         push::ok(tag, PresenceStates { presence: states.into_iter().collect() })
                     }
-                    Outcome::Refused(refusal) => {
-                        let error = outbound.with(|line| line.refusal_of(tag, refusal.into()));
-                        crate::refusals::refused(tag, &error, conn)
-                    }
+                    Outcome::Refused(refusal) => match outbound.with(|line| line.refused(tag, refusal.into())) {
+                        Some(error) => crate::refusals::refused(tag, &error, conn),
+                        None => return Some(Later::NotTaken(conn)),
+                    },
                 };
                 outbound.with(|line| line.answer(tag, frame, now));
             }
-            None => {}
         }
+        None
     }
 
     fn each(&self, to: &[ConnId], work: impl Fn(&Outbound)) {

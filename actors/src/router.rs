@@ -211,11 +211,15 @@ impl Router {
     }
 
     /// A request was not sent, or its link broke. A session of this node sends again what was on its way when it hears that
-    /// the link was lost ([`Router::lost`]); whoever else asked is answered, so that they do.
-    pub(crate) fn hand_back(&self, parcel: Parcel, sent: bool) {
+    /// the link was lost ([`Router::lost`]); whoever else asked is answered, so that they do. Without a store nobody takes
+    /// the peer out of the view: what was not sent need not wait for that (`storeless`).
+    pub(crate) fn hand_back(&self, parcel: Parcel, sent: bool, storeless: bool) {
         let requester = requester_of(&parcel.mail).filter(|requester| !sent || requester.at.node != self.me);
         let error = if sent {
             Error::new(Code::Timeout, "its outcome is open; the same cid is safe").after_ms(500)
+        } else if storeless {
+            let why = "neither the owner of this conversation nor the store can be reached; nothing was stored";
+            Error::new(Code::Unavailable, why).after_ms(500)
         } else {
             Error::new(Code::Moved, "the owner of this conversation could not be reached")
         };
@@ -491,7 +495,7 @@ impl Router {
                 self.told().confirmed(from, conn);
                 mailboxes.session(conn, session::Input::Registered(from));
             }
-            Some(Later::Moved(conn)) => mailboxes.session(conn, session::Input::Moved),
+            Some(Later::NotTaken(conn)) => mailboxes.session(conn, session::Input::NotTaken),
             Some(Later::LookAgain(conns)) => {
                 conns.into_iter().for_each(|conn| mailboxes.session(conn, session::Input::LookAgain));
             }

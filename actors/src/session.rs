@@ -138,16 +138,21 @@ impl Entity for State {
                     ToConversation::Mark(mark) => mark.requester.map(|requester| requester.tag),
                     _ => None,
                 };
-                if let Some(tag) = tag {
-                    outbound.with(|line| line.keep(tag, owner, c, &mail));
-                }
-                if let Some(owner) = owner {
+                let goes = tag.is_none_or(|tag| outbound.with(|line| line.keep(tag, owner, c, &mail)));
+                if let Some(owner) = owner.filter(|_| goes) {
                     context.router.post(owner, Mail::Conversation(c, mail));
                 }
             }
             Action::AskAgain(lost, places) => {
-                for (owner, c, mail) in outbound.with(|line| line.ask_again(lost, |c| places.conversation(c))) {
+                let again = outbound.with(|line| line.ask_again(lost, |c| places.conversation(c)));
+                for (owner, c, mail) in again.asks {
                     context.router.post(owner, Mail::Conversation(c, mail));
+                }
+                for (id, error) in again.refused {
+                    outbound.with(|line| line.answer(id, refused(id, &error, conn), now));
+                }
+                if again.waits {
+                    me.tell(Input::NotTaken);
                 }
             }
             Action::WatchThere(places) => context.watch_there(&outbound, &places),
@@ -164,9 +169,9 @@ impl Entity for State {
             }),
             Action::Close(code) => outbound.close(Bye::of(code)),
             Action::Expire => outbound.with(|line| {
-                for (id, _) in line.expire(now) {
-                    let error = Error::new(Code::Timeout, "no answer in time; the same cid is safe").after_ms(500);
-                    line.push(refused(id, &error, conn));
+                for (id, error) in line.expire(now) {
+                    let open = || Error::new(Code::Timeout, "no answer in time; the same cid is safe").after_ms(500);
+                    line.push(refused(id, &error.unwrap_or_else(open), conn));
                 }
             }),
             Action::WatchAgain => {

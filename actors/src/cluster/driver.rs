@@ -359,7 +359,8 @@ impl Driver {
                 self.peer(to, peer::Input::Mail(parcels));
             } else {
                 // never met, or gone for good
-                parcels.into_iter().for_each(|parcel| self.router.hand_back(parcel, false));
+                let storeless = !self.state.has_store();
+                parcels.into_iter().for_each(|parcel| self.router.hand_back(parcel, false, storeless));
             }
         }
         self.peers.posted.fetch_sub(posted, Ordering::AcqRel);
@@ -433,7 +434,7 @@ impl Driver {
                 self.membership(membership::Input::Beat(run, beat));
             }
             Action::Answer(requester, outcome) => self.router.answer(requester, outcome),
-            Action::HandBack { parcel, sent } => self.router.hand_back(parcel, sent),
+            Action::HandBack { parcel, sent } => self.router.hand_back(parcel, sent, !self.state.has_store()),
             Action::Forget(c, slice, watch) => self.router.forget_watch(run, c, slice, watch),
             Action::WakeAt(at) => {
                 if let Some(known) = self.peers.lock().get_mut(&run) {

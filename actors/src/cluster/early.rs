@@ -1,12 +1,13 @@
-//! Mail of peers that go by a later view than this node: what registers, watches, asks a presence channel or compares waits
-//! until this node goes by that view too. Taken as it comes, it would be for a channel that is not here yet, and lost until
-//! it is said again, if it is. Nothing waits for long: a store that is away must not keep mail back. Pure.
+//! Mail of peers that go by a later view than this node: what registers, watches, asks a presence channel or compares, and
+//! what clients ask of a conversation, waits until this node goes by that view too. Taken as it comes, it would be for a
+//! channel that is not here yet, and lost until it is said again, if it is; or for a conversation that is not here yet, and
+//! refused. Nothing waits for long: a store that is away must not keep mail back. Pure.
 
 use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
     Incarnation,
-    peer::{Mail, Parcel, ToNode},
+    peer::{Mail, Parcel, ToConversation, ToNode},
 };
 use tokio::time::Instant;
 
@@ -16,38 +17,49 @@ use crate::maps::HashMap;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Of one peer: more than all watches of a node that is taken over by this one. What has no room is taken as it is.
 const WAITING_MAX: usize = 16_384;
+/// Of those, what clients ask: as much as one conversation lets wait. It may be large.
+const REQUESTS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    by_peer: HashMap<Incarnation, VecDeque<(Instant, Parcel)>>,
+    by_peer: HashMap<Incarnation, Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    parcels: VecDeque<(Instant, Parcel)>,
+    n_requests: usize,
 }
 
 impl Early {
     /// Keeps what is early for a node that goes by this version; gives back what is not. In order per peer: its views only
     /// grow, so behind what waits there is nothing that need not.
     pub(crate) fn keep(&mut self, from: Incarnation, parcel: Parcel, version: u64, now: Instant) -> Option<Parcel> {
-        let placed = matches!(parcel.mail, Mail::Presence(..) | Mail::Node(ToNode::Digest(_)));
+        let asks = matches!(parcel.mail, Mail::Conversation(_, ToConversation::Submit(_) | ToConversation::Mark(_)));
+        let placed = asks || matches!(parcel.mail, Mail::Presence(..) | Mail::Node(ToNode::Digest(_)));
         if !placed || parcel.view <= version {
             return Some(parcel);
         }
         let waiting = self.by_peer.entry(from).or_default();
-        if waiting.len() >= WAITING_MAX {
+        if waiting.parcels.len() >= WAITING_MAX || asks && waiting.n_requests >= REQUESTS_MAX {
             return Some(parcel);
         }
-        waiting.push_back((now, parcel));
+        waiting.n_requests += usize::from(asks);
+        waiting.parcels.push_back((now, parcel));
         None
     }
 
     /// What need not wait any longer, in order.
     pub(crate) fn due(&mut self, version: u64, now: Instant) -> Vec<(Incarnation, Parcel)> {
         let mut due = Vec::new();
-        for (from, waiting) in &mut self.by_peer {
+        for (from, Waiting { parcels, n_requests }) in &mut self.by_peer {
             let is_due = |(since, parcel): &(Instant, Parcel)| parcel.view <= version || now >= *since + PATIENCE;
-            let n_due = waiting.iter().take_while(|one| is_due(one)).count();
-            due.extend(waiting.drain(..n_due).map(|(_, parcel)| (*from, parcel)));
+            let n_due = parcels.iter().take_while(|one| is_due(one)).count();
+            due.extend(parcels.drain(..n_due).map(|(_, parcel)| (*from, parcel)));
+            *n_requests = parcels.iter().filter(|(_, parcel)| matches!(parcel.mail, Mail::Conversation(..))).count();
         }
-        self.by_peer.retain(|_, waiting| !waiting.is_empty());
+        self.by_peer.retain(|_, waiting| !waiting.parcels.is_empty());
         due
     }
 
@@ -60,8 +72,8 @@ impl Early {
 #[cfg(test)]
 mod tests {
     use protocol::{
-        UserId,
-        peer::{Digest, Slice, ToPresence},
+        ConversationId, Seq, UserId,
+        peer::{Digest, MarkRequest, Slice, ToPresence},
     };
 
     use super::*;
@@ -118,5 +130,19 @@ mod tests {
         let kept = |early: &mut Early, from| early.keep(node(from), parcel(8, mail(1)), 7, now).is_none();
         assert!((0..WAITING_MAX).all(|_| kept(&mut early, 2)));
         assert!(!kept(&mut early, 2) && kept(&mut early, 3));
+    }
+
+    #[test]
+    fn g15_of_what_clients_ask_less_waits_than_of_the_rest() {
+        let (mut early, now) = (Early::default(), Instant::now());
+        let asked = || {
+            let mark = MarkRequest { requester: None, by: UserId([1; 16]), read: true, seq: Seq(1) };
+            parcel(8, Mail::Conversation(ConversationId([7; 16]), ToConversation::Mark(mark)))
+        };
+        assert!((0..REQUESTS_MAX).all(|_| early.keep(node(2), asked(), 7, now).is_none()));
+        assert!(early.keep(node(2), asked(), 7, now).is_some(), "it is answered that it moved");
+        assert!(early.keep(node(2), parcel(8, mail(1)), 7, now).is_none());
+        assert_eq!(early.due(8, now).len(), REQUESTS_MAX + 1);
+        assert!(early.keep(node(2), asked(), 7, now).is_none(), "there is room again");
     }
 }

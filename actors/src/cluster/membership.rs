@@ -103,6 +103,11 @@ impl State {
         self.row.view()
     }
 
+    /// False while its store does not answer: nobody is taken out of the view then, if that is so for all.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store_ok.is_some()
+    }
+
     /// Decides.
     pub fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut out = Vec::new();

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     connections::{Call, Connections},
+    outbound::line::may_pass,
     router::Router,
     tasks,
 };
@@ -51,10 +52,11 @@ impl Asking<'_> {
                 biased;
                 outcome = &mut answer => match outcome {
                     Ok(Outcome::Done(done)) => return Ok(done),
-                    Ok(Outcome::Refused(refusal)) if refusal.code == Code::Moved => {
+                    Ok(Outcome::Refused(refusal)) if may_pass(refusal.code, doubtful) => {
                         (call, answer) = self.anew(call);
                         asked = None;
-                        tasks::sleep(ASK_AGAIN).await;
+                        // whoever goes by a new view knows more
+                        let _ = tasks::within(ASK_AGAIN, news.changed()).await;
                     }
                     Ok(Outcome::Refused(refusal)) if !doubtful => return Err(refusal.into()),
                     Ok(Outcome::Refused(_)) | Err(_) => return Err(open()),

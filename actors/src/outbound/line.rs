@@ -1,11 +1,13 @@
 //! What one socket is to be sent, and what it waits for: the bounded outbound queue with its classes, the requests in
 //! flight, and the line between past and live. Pure: knows no socket and no clock.
 
+mod asked;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use protocol::{
-    Code, ConversationId, Error, Incarnation, Seq, UserId,
+    ConversationId, Error, Incarnation, Seq, UserId,
     close::CloseCode,
     limits::OPEN_MAX,
     peer::ToConversation,
@@ -13,6 +15,8 @@ use protocol::{
 };
 use tokio::time::Instant;
 
+use self::asked::Asked;
+pub(crate) use self::asked::{Again, may_pass};
 use crate::{
     maps::{HashMap, HashSet},
     meters::METERS,
@@ -63,20 +67,6 @@ struct Pending {
     verb: &'static str,
     since: Instant,
     deadline: Instant,
-    kept: Option<Box<Kept>>,
-}
-
-/// A request to a conversation, to be sent again if it may have been lost or its owner changes.
-#[derive(Debug)]
-struct Kept {
-    /// In the order in which they were said.
-    nth: u64,
-    c: ConversationId,
-    mail: ToConversation,
-    /// Who was asked last and has not refused; `None`: nobody has it.
-    owner: Option<Incarnation>,
-    /// An earlier attempt may have been taken: a refusal of this one says nothing of that.
-    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -111,7 +101,8 @@ pub(crate) struct Line {
     heads: HashMap<ConversationId, usize>,
     receipts: HashMap<ConversationId, std::collections::HashMap<UserId, Marks>>,
     pending: HashMap<u32, Pending>,
-    n_kept: u64,
+    /// What of it conversations were asked.
+    asked: Asked,
     open: HashSet<ConversationId>,
     /// The client was told to go; until it does, everything goes on.
     announced: bool,
@@ -144,7 +135,7 @@ impl Line {
             heads: HashMap::default(),
             receipts: HashMap::default(),
             pending: HashMap::default(),
-            n_kept: 0,
+            asked: Asked::default(),
             open: HashSet::default(),
             announced: false,
             parting: None,
@@ -180,7 +171,7 @@ impl Line {
         if self.pending.len() >= self.bounds.inflight {
             return Err(NotBegun::TooMany);
         }
-        self.pending.insert(id, Pending { verb, since: now, deadline, kept: None });
+        self.pending.insert(id, Pending { verb, since: now, deadline });
         Ok(())
     }
 
@@ -193,54 +184,38 @@ impl Line {
     pub(crate) fn answer(&mut self, id: u32, frame: Bytes, now: Instant) {
         if let Some(pending) = self.pending.remove(&id) {
             observe(&pending, now);
+            self.asked.forget(id);
             self.push(frame);
             self.part_if_answered();
         }
     }
 
-    /// Keeps what a request asks of a conversation, for as long as it is unanswered.
-    pub(crate) fn keep(&mut self, id: u32, owner: Option<Incarnation>, c: ConversationId, mail: &ToConversation) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            self.n_kept += 1;
-            let (nth, mail) = (self.n_kept, mail.clone());
-            pending.kept = Some(Box::new(Kept { nth, c, mail, owner, doubtful: false }));
-        }
+    /// A request has become an event, now or an earlier time that it was asked. False: nobody waits for it.
+    pub(crate) fn stored(&mut self, id: u32, sent: Sent, now: Instant) -> bool {
+        self.asked.stored(id);
+        let waited_for = self.waits_for(id);
+        self.answer(id, push::ok(id, sent), now);
+        waited_for
     }
 
-    /// A request was not taken, as its conversation is another node's. False if it cannot be sent again.
-    pub(crate) fn moved(&mut self, id: u32) -> bool {
-        let kept = self.pending.get_mut(&id).and_then(|pending| pending.kept.as_mut());
-        kept.is_some_and(|kept| {
-            kept.owner = None;
-            true
-        })
+    /// Keeps what a request asks of a conversation, for as long as it is unanswered. False if it is not to be asked yet:
+    /// what was said before it waits.
+    pub(crate) fn keep(
+        &mut self, id: u32, owner: Option<Incarnation>, c: ConversationId, mail: &ToConversation,
+    ) -> bool {
+        !self.pending.contains_key(&id) || self.asked.keep(id, owner, c, mail)
     }
 
-    /// What is unanswered and is to be sent (again): its owner is not the one that has it, or that one is `lost`.
+    /// A request was refused: what to say, if it is not asked again in a while.
+    pub(crate) fn refused(&mut self, id: u32, error: Error) -> Option<Error> {
+        self.asked.refused(id, error)
+    }
+
+    /// What is unanswered and is to be asked (again): its owner is not the one that has it, or that one is `lost`.
     pub(crate) fn ask_again(
         &mut self, lost: Option<Incarnation>, owner: impl Fn(ConversationId) -> Option<Incarnation>,
-    ) -> Vec<(Incarnation, ConversationId, ToConversation)> {
-        let mut again: Vec<&mut Kept> = Vec::new();
-        for kept in self.pending.values_mut().filter_map(|pending| pending.kept.as_deref_mut()) {
-            let now = owner(kept.c);
-            if now.is_some() && (now != kept.owner || lost == kept.owner) {
-                kept.doubtful |= kept.owner.is_some();
-                kept.owner = now;
-                again.push(kept);
-            }
-        }
-        again.sort_by_key(|kept| kept.nth);
-        again.into_iter().filter_map(|kept| Some((kept.owner?, kept.c, kept.mail.clone()))).collect()
-    }
-
-    /// What to say to a refusal of a request: of one that was sent more than once it speaks for the last time only.
-    pub(crate) fn refusal_of(&self, id: u32, error: Error) -> Error {
-        let kept = self.pending.get(&id).and_then(|pending| pending.kept.as_ref());
-        if kept.is_some_and(|kept| kept.doubtful) && error.code != Code::Internal {
-            return Error::new(Code::Timeout, "it was asked twice, and the first time is open; the same cid is safe")
-                .after_ms(500);
-        }
-        error
+    ) -> Again {
+        self.asked.again(lost, owner)
     }
 
     /// A frame that answers no request: `err` to something undecodable, `token`.
@@ -250,14 +225,13 @@ impl Line {
         }
     }
 
-    /// Requests that waited too long; they are no longer waited for.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(u32, &'static str)> {
-        let late: Vec<_> =
-            self.pending.iter().filter(|(_, p)| p.deadline <= now).map(|(id, p)| (*id, p.verb)).collect();
-        for (id, _) in &late {
+    /// Requests that waited too long, and what to say of those that nobody can have taken; they are no longer waited for.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(u32, Option<Error>)> {
+        let late: Vec<u32> = self.pending.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
+        for id in &late {
             self.pending.remove(id);
         }
-        late
+        late.into_iter().map(|id| (id, self.asked.given_up(id))).collect()
     }
 
     /// An event of a conversation: the answer to the request of this socket that became it, else a push.
@@ -265,12 +239,8 @@ impl Line {
         if self.closing.is_some() {
             return;
         }
-        if let Some(id) = told.answers
-            && let Some(pending) = self.pending.remove(&id)
-        {
-            observe(&pending, now);
-            self.push(push::ok(id, told.sent));
-            return self.part_if_answered();
+        if told.answers.is_some_and(|id| self.stored(id, told.sent, now)) {
+            return;
         }
         match &mut self.phase {
             Phase::Opening { heard } => raise(heard, told.conversation, told.sent.seq),
@@ -391,6 +361,7 @@ impl Line {
         if self.closing.is_none() {
             self.closing = Some(bye);
             self.pending = HashMap::default();
+            self.asked.clear();
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) enum Input {
     Forgotten(Incarnation, Option<Slice>),
     /// What was sent to that node may not have arrived, nor what it answered.
     Lost(Incarnation),
-    /// A request was not taken: its conversation is another node's.
-    Moved,
+    /// A request was not taken, and is to be asked again.
+    NotTaken,
     /// A new view.
     Placed(Arc<Places>),
     /// Whom it may watch may have changed.
@@ -163,7 +163,7 @@ impl State {
                 out.push(Action::WatchThere(self.places.clone()));
             }
             Input::Lost(peer) => out.push(Action::AskAgain(Some(peer), self.places.clone())),
-            Input::Moved => {
+            Input::NotTaken => {
                 self.ask_again_at.get_or_insert(now.mono + ASK_AGAIN);
             }
             Input::Placed(places) => {
@@ -277,14 +277,15 @@ impl State {
         if self.register_at.is_some_and(|at| at <= now.mono) {
             self.register(now, out);
         }
-        if self.ask_again_at.is_some_and(|at| at <= now.mono) {
-            self.ask_again_at = None;
-            out.push(Action::AskAgain(None, self.places.clone()));
-        }
         if self.expire_at.is_some_and(|at| at <= now.mono) {
             out.push(Action::Expire);
             let more = self.last_request.is_some_and(|last| last + REQUEST_DEADLINE > now.mono);
             self.expire_at = more.then(|| now.mono + DEADLINE_TICK);
+        }
+        // of what nobody has at its deadline that can be said
+        if self.ask_again_at.is_some_and(|at| at <= now.mono) {
+            self.ask_again_at = None;
+            out.push(Action::AskAgain(None, self.places.clone()));
         }
         let left = self.token_left(now);
         if left.is_zero() {

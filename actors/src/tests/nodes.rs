@@ -14,7 +14,10 @@ use protocol::{
     request::Verb,
 };
 use serde_json::Value;
-use storage::memory::Memory;
+use storage::memory::{
+    Memory,
+    faults::{Fault, Operation},
+};
 use tokio::sync::mpsc;
 
 use super::{Rig, TestSocket};
@@ -32,9 +35,13 @@ struct Wires {
     routers: Mutex<HashMap<Incarnation, Arc<Router>>>,
     /// From where to where nothing arrives.
     cut: Mutex<HashSet<(Incarnation, Incarnation)>>,
+    /// What is for it comes back, as without a link; whether the store is away as well.
+    unreachable: Mutex<Option<(Incarnation, bool)>>,
     /// Parcels with an event, from where to where.
     events: Mutex<Vec<(Incarnation, Incarnation)>>,
 }
+
+type Plan = Arc<Mutex<Vec<(Operation, Fault)>>>;
 
 struct Way(mpsc::UnboundedSender<(Incarnation, Parcel)>);
 
@@ -59,7 +66,11 @@ struct Cluster {
 impl Cluster {
     /// Nodes 1, 2 and 3, all up.
     async fn start() -> Cluster {
-        let (store, wires) = (Memory::store(), Arc::new(Wires::default()));
+        Cluster::start_on(Memory::store()).await
+    }
+
+    async fn start_on(store: storage::Store) -> Cluster {
+        let wires = Arc::new(Wires::default());
         let mut nodes = Vec::new();
         for n in 1..=3 {
             let rig = Rig::start_node(n, store.clone(), u64::from(n)).await;
@@ -73,9 +84,12 @@ impl Cluster {
                     if matches!(parcel.mail, Mail::Connections(ToConnections::Event(_))) {
                         wires.events.lock().unwrap().push((node(n), to));
                     }
-                    if !wires.cut.lock().unwrap().contains(&(node(n), to)) {
-                        let router = wires.routers.lock().unwrap().get(&to).cloned();
-                        router.unwrap().receive_all(node(n), [parcel]);
+                    let router = |of| wires.routers.lock().unwrap().get(&of).cloned().unwrap();
+                    let unreachable = wires.unreachable.lock().unwrap().filter(|(peer, _)| *peer == to);
+                    if let Some((_, storeless)) = unreachable {
+                        router(node(n)).hand_back(parcel, false, storeless);
+                    } else if !wires.cut.lock().unwrap().contains(&(node(n), to)) {
+                        router(to).receive_all(node(n), [parcel]);
                     }
                 }
             });
@@ -170,6 +184,18 @@ impl Cluster {
         let c = self.node(3).group(&[ann, bob]).await;
         (self.node(1).socket(ann, "a").await, self.node(2).socket(bob, "b").await, c)
     }
+}
+
+/// A store, and what goes wrong at the next call of an operation.
+fn faulty() -> (storage::Store, Plan) {
+    let plan = Plan::default();
+    let faults = plan.clone();
+    let store = Memory::with_faults(move |operation| {
+        let mut plan = faults.lock().unwrap();
+        let at = plan.iter().position(|(planned, _)| *planned == operation)?;
+        Some(plan.remove(at).1)
+    });
+    (store, plan)
 }
 
 /// The next event or head of a conversation: how far its reader knows of it then.
@@ -300,6 +326,49 @@ async fn g6_a_request_that_a_broken_link_may_have_lost_is_asked_again_and_stored
         assert_eq!(seq, 3, "the first was stored once");
         while learns(&mut bob).await < seq {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g6_what_the_next_owner_cannot_take_yet_is_asked_again_and_stored_once() {
+    let (store, plan) = faulty();
+    let mut cluster = Cluster::start_on(store).await;
+    cluster.place(&[3]).await;
+    let (caller, bob) = (cluster.node(1).user(1).await, cluster.node(2).user(2).await);
+    let c = cluster.node(3).group(&[caller, bob]).await;
+    let (mut ann, mut bob) = (cluster.node(1).socket(caller, "a").await, cluster.node(2).socket(bob, "b").await);
+    let conversations = cluster.node(1).starling.conversations.clone();
+    cluster.cut(3, 1);
+    let first = ann.say(TestSocket::post(c, "m1", "the answer gets lost"));
+    let words = protocol::Post { text: Some("so does this one's".into()), ..protocol::Post::default() };
+    let body = protocol::rest::PostMessage { cid: "m2".to_owned().try_into().ok(), base: None, post: words };
+    let second = tokio::spawn(async move { conversations.post(caller, c, body, None).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    plan.lock().unwrap().extend([(Operation::Claim, Fault::Refuse); 3]);
+    cluster.place(&[2]).await;
+    let (first, second) = (ann.answer(first).await, second.await.unwrap().unwrap());
+    assert_eq!((&first["t"], &first["d"]["dup"]), (&"ok".into(), &true.into()), "{first}");
+    assert!(second.dup);
+    while learns(&mut bob).await < 3 {}
+    assert_eq!(post(&mut ann, c, "m3").await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g6_what_was_never_sent_is_refused_at_once_while_the_store_is_away_and_waits_otherwise() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let (mut ann, _bob, c) = cluster.talk().await;
+    let unreachable = |storeless| *cluster.wires.unreachable.lock().unwrap() = Some((node(3), storeless));
+    unreachable(true);
+    let begun = tokio::time::Instant::now();
+    let refused = ann.ask(TestSocket::post(c, "m1", "nobody takes it")).await;
+    assert_eq!((&refused["d"]["code"], begun.elapsed().as_secs()), (&"unavailable".into(), 0), "{refused}");
+    unreachable(false);
+    let refused = ann.ask(TestSocket::post(c, "m1", "nobody takes it")).await;
+    assert_eq!((&refused["d"]["code"], begun.elapsed().as_secs()), (&"unavailable".into(), 10), "{refused}");
+    let id = ann.say(TestSocket::post(c, "m1", "the next one takes it"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.place(&[1]).await;
+    assert_eq!(ann.answer(id).await["d"]["seq"], 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -494,6 +563,46 @@ async fn what_is_appended_was_noted_and_a_node_that_is_no_member_appends_nothing
         cluster.node(n).starling.router.install(&Places::of(&without));
     }
     assert_eq!(ann.answer(id).await["d"]["seq"], 3, "the next owner takes it, inside its deadline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_begins_that_was_taken_out_nobody_sees_before_another_has_noted_it() {
+    let (store, plan) = faulty();
+    let mut cluster = Cluster::start_on(store.clone()).await;
+    cluster.place(&[3]).await;
+    let (ann, bob) = (cluster.node(1).user(1).await, cluster.node(2).user(2).await);
+    let mut socket = cluster.node(2).socket(bob, "b").await;
+    plan.lock().unwrap().push((Operation::Create, Fault::Delay(Duration::from_secs(1))));
+    let conversations = cluster.node(1).starling.conversations.clone();
+    let body = protocol::rest::CreateConversation {
+        kind: protocol::Kind::Group,
+        title: Some("late".into()),
+        members: vec![bob.user],
+    };
+    let create = async || {
+        let key = protocol::ClientId::try_from("k".to_owned()).unwrap();
+        conversations.create(ann, body.clone(), Some(key)).await
+    };
+    let (refused, view) = tokio::join!(create(), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // node 3 is taken out of the view and has not heard of it; what it noted is looked after, and nothing it says arrives
+        let mut without = view(cluster.version + 1, &[1, 2], &[]);
+        without.revision = cluster.version + 1;
+        let stored = store.cluster.as_ref().unwrap();
+        stored.change(&without).await.unwrap();
+        assert_eq!(stored.noted(node(3), 1).await.unwrap(), [], "there is nothing to look after yet");
+        [1, 2].into_iter().for_each(|n| cluster.cut(3, n));
+        without
+    });
+    assert_eq!(refused.unwrap_err().code, protocol::Code::Timeout, "it is begun, and nobody says so");
+    assert!(store.directory.list(bob.user).await.unwrap().is_empty(), "nobody would tell them of it");
+    [1, 2].into_iter().for_each(|n| cluster.node(n).starling.router.install(&Places::of(&view)));
+    let (begun, made) = create().await.unwrap();
+    assert!(!made, "it was there");
+    let owner = Places::of(&view).conversation(begun.id).unwrap();
+    let noted = store.cluster.as_ref().unwrap().noted(owner, 1).await.unwrap();
+    assert_eq!(noted, [begun.id], "before anybody could see it");
+    while learns(&mut socket).await < 1 {}
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use crate::{
 
 /// How long the store is away: longer than it takes to be taken for dead.
 const AWAY: Duration = Duration::from_secs(6);
-/// Promised are 2 s where the owner lives; what is meant for a dead one waits for the next until its deadline, 10 s.
+/// Promised are 2 s; what was on its way to an owner that died then waits for the next until its deadline, 10 s.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// Ten times what is promised.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(50);

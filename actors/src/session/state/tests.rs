@@ -84,7 +84,7 @@ fn what_was_not_taken_or_may_be_lost_is_asked_again() {
     desk.on(Input::Tick);
     desk.on(Input::Registered(node(2)));
     assert_eq!(desk.on(Input::Lost(node(2))), ["ask again, lost Some(2)"]);
-    assert_eq!(desk.on(Input::Moved), [""; 0], "not at once: views need a moment to agree");
+    assert_eq!(desk.on(Input::NotTaken), [""; 0], "not at once: views need a moment to agree");
     desk.now.mono += ASK_AGAIN;
     assert_eq!(desk.on(Input::Tick), ["ask again, lost None"]);
     assert_eq!(desk.on(Input::Tick), [""; 0]);

@@ -402,11 +402,21 @@ impl Device {
             self.places.insert(c, Timeline::at(page.head.0));
             scene.complain(format!("device {}: {from} of {c} is not in history", self.number));
         }
+        if self.is_removed_by(&entries) {
+            self.places.remove(&c);
+        }
+    }
+
+    /// Their own removal can be read for as long as the rows that follow from it are not written.
+    fn is_removed_by(&self, entries: &[Entry]) -> bool {
+        let user = self.caller.user;
+        entries.iter().fold(false, |is, entry| is && !entry.joined.contains(&user) || entry.gone == Some(user))
     }
 
     fn synced(&mut self, scene: &mut Scene, have: &HashMap<ConversationId, Seq>, synced: Synced) {
         for item in synced.conversations {
-            for entry in item.events.iter().map(Entry::of) {
+            let entries: Vec<Entry> = item.events.iter().map(Entry::of).collect();
+            for entry in &entries {
                 self.note(scene, What::Fetched { c: item.id, seq: entry.seq, digest: entry.digest });
                 self.places.entry(item.id).or_default().event(entry.seq);
             }
@@ -421,6 +431,9 @@ impl Device {
             };
             self.note(scene, synced);
             self.hear_of(item.id, item.head.0);
+            if self.is_removed_by(&entries) {
+                self.places.remove(&item.id);
+            }
         }
         for left in synced.left {
             self.places.remove(&left);

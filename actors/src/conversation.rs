@@ -12,6 +12,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use futures_util::future::try_join;
 use protocol::{ConversationId, Incarnation, peer::Mail};
 use storage::{Store, log::Range};
 
@@ -144,17 +145,17 @@ async fn ask(c: ConversationId, job: Job, me: Incarnation, store: &Store) -> Ans
 }
 
 async fn load(c: ConversationId, recalled: Option<Range>, store: &Store) -> Result<Option<Loaded>, storage::Error> {
-    let Some(row) = store.directory.conversation(c).await? else { return Ok(None) };
+    let page = |after| store.directory.members(c, after, MEMBERS_PAGE);
+    let (row, mut next) = try_join(store.directory.conversation(c), page(None)).await?;
+    let Some(row) = row else { return Ok(None) };
     let mut members = HashMap::default();
-    let mut after = None;
     loop {
-        let page = store.directory.members(c, after, MEMBERS_PAGE).await?;
-        after = page.last().map(|member| member.user);
-        let last = page.len() < MEMBERS_PAGE;
-        members.extend(page.into_iter().map(|m| (m.user, Standing { role: m.role, joined: m.joined_seq })));
-        if last {
+        let after = next.last().map(|member| member.user).filter(|_| next.len() >= MEMBERS_PAGE);
+        members.extend(next.into_iter().map(|m| (m.user, Standing { role: m.role, joined: m.joined_seq })));
+        if after.is_none() {
             break;
         }
+        next = page(after).await?;
     }
     let recalled = match recalled {
         Some(range) => store.log.read(c, range).await?,

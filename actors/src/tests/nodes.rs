@@ -488,6 +488,26 @@ async fn a_send_while_things_move_waits_for_the_views_to_agree_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_send_to_a_conversation_that_has_moved_waits_for_few_steps_of_the_store() {
+    const STEP: Duration = Duration::from_millis(100);
+    let slow = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_slow = slow.clone();
+    let store =
+        Memory::with_faults(move |_| is_slow.load(std::sync::atomic::Ordering::Relaxed).then_some(Fault::Delay(STEP)));
+    let mut cluster = Cluster::start_on(store).await;
+    cluster.place(&[3]).await;
+    let (mut ann, _bob, c) = cluster.talk().await;
+    post(&mut ann, c, "m1").await;
+    cluster.place(&[2]).await;
+    slow.store(true, std::sync::atomic::Ordering::Relaxed);
+    let begun = tokio::time::Instant::now();
+    post(&mut ann, c, "m2").await;
+    // may the sender; claim; members, beside them the note and the view after it, and the index; append
+    let steps = begun.elapsed().as_millis() / STEP.as_millis();
+    assert!(steps <= 5, "{steps}: {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rest_call_is_answered_by_an_owner_on_another_node_and_after_it_moved() {
     let mut cluster = Cluster::start().await;
     cluster.place(&[3]).await;

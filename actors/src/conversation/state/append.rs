@@ -86,7 +86,7 @@ impl State {
 
     /// Asks the index for the client ids that the tail cannot speak for, of those whose turn comes soon: a read each, and
     /// whoever is at the end of a long line may never be served.
-    fn ask_index(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn ask_index(&mut self, out: &mut Vec<Action>) {
         let examined = self.waiting.len().saturating_sub(self.unasked);
         self.unasked = self.waiting.len().saturating_sub(examined.max(ASKED_AHEAD));
         let (epoch, head) = (self.epoch, self.head.seq);

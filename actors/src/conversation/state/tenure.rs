@@ -219,7 +219,17 @@ impl State {
             }
         }
         self.stage = Stage::Repairing;
+        self.prepare(now, out);
         self.repaired(now, out);
+    }
+
+    /// Asks for what the next append needs besides, while what follows is written and members are read: each is a step of
+    /// the store, and who waits has waited for several.
+    fn prepare(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.ask_index(out);
+        if !self.waiting.is_empty() {
+            self.may_append(now, out);
+        }
     }
 
     /// Goes on once nothing of the tail is unsettled.

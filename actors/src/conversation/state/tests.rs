@@ -398,7 +398,7 @@ async fn a_backlog_of_rows_is_written_in_runs_before_anything_is_appended() {
     }
     desk.reborn(NODE, false);
     desk.post(2, "a", "after them").await;
-    assert_eq!(desk.jobs, ["peek", "claim", "follow", "follow", "load", "find", "append", "follow"]);
+    assert_eq!(desk.jobs, ["peek", "claim", "find", "follow", "follow", "load", "append", "follow"]);
     assert_eq!(desk.log().await.len(), 322);
 }
 

@@ -366,6 +366,17 @@ fn g7_what_is_said_while_somebody_is_no_member_is_not_owed_to_them() {
     names(&history(&[4]), Promise::G7);
     names(&history(&[2]), Promise::G7);
     names(&history(&[2, 3, 4]), Promise::G9);
+    // to who reads slowly it is a `gap` that shows them they are back
+    let with_gap = |from| {
+        let mut history = history(&[2]);
+        let at = history.records.iter().rposition(|record| matches!(record.what, What::Delivered { .. })).unwrap();
+        let user = user(2);
+        let told = history.records.iter().find(|record| record.user == user).unwrap().clone();
+        history.records.insert(at + 1, Record { what: What::Gap { c: C, from, to: from }, ..told });
+        history
+    };
+    passes(&with_gap(4));
+    names(&with_gap(5), Promise::G7);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What each socket was shown, in its order: G2, G7, G9 and G11.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use protocol::{ConversationId, UserId};
 
@@ -85,7 +88,7 @@ impl Walk<'_> {
             What::Gap { c, from, to } => {
                 let line = *self.lines.entry((socket.0, socket.1, *c)).or_insert(from.saturating_sub(1));
                 self.told(socket, *c, *to);
-                (*c, vec![(*from > line + 1).then(|| skip(line, *from, "a `gap` began"))])
+                (*c, vec![self.is_due(record.user, *c, line + 1..*from).then(|| skip(line, *from, "a `gap` began"))])
             }
             What::Head { c, seq } => (*c, vec![self.told(socket, *c, *seq)]),
             What::Marked { c, of, read, delivered } => {
@@ -111,8 +114,12 @@ impl Walk<'_> {
             return None;
         }
         *line = seq;
-        let due = |seq| self.members.get(&c).is_none_or(|members| members.allows(record.user, seq).is_none());
-        (before + 1..seq).any(due).then(|| skip(before, seq, "came"))
+        self.is_due(record.user, c, before + 1..seq).then(|| skip(before, seq, "came"))
+    }
+
+    /// True if some of these were said while this user was a member.
+    fn is_due(&self, user: UserId, c: ConversationId, mut seqs: Range<u64>) -> bool {
+        seqs.any(|seq| self.members.get(&c).is_none_or(|members| members.allows(user, seq).is_none()))
     }
 
     /// The socket was told that the log reaches to `seq`: what lies below is its own to fetch.

@@ -18,6 +18,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// A dial of which nothing is heard for this long is over: a link came of it, and went.
 const LOST: Duration = Duration::from_secs(10);
+/// A link that did not stand for so long counts as a dial that came to nothing: the peer wants none, and says why by other
+/// ways (the view), or never.
+const STOOD: Duration = Duration::from_secs(1);
 /// Names of seeds are looked up again this often.
 const RESOLVE: Duration = Duration::from_secs(5);
 
@@ -34,7 +37,26 @@ pub(super) struct Dials {
 struct Target {
     next: Instant,
     under_way: Option<Instant>,
+    /// Since when there is the link that came of it.
+    linked: Option<Instant>,
     failures: u32,
+}
+
+impl Target {
+    /// Is called while a link stands; true if that may still come to nothing.
+    fn may_come_to_nothing(&mut self, now: Instant) -> bool {
+        if self.under_way.take().is_some() {
+            self.linked = Some(now);
+        }
+        self.linked.is_some_and(|since| now < since + STOOD)
+    }
+
+    fn failed(&mut self, now: Instant, jitter: &mut Jitter) {
+        let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
+        self.failures += 1;
+        (self.under_way, self.linked) = (None, None);
+        self.next = now + pause / 2 + jitter.up_to(pause);
+    }
 }
 
 impl Dials {
@@ -80,12 +102,17 @@ impl Dials {
 
     /// Goes by `wanted` from now on; returns whom to dial now.
     pub(super) fn due(&mut self, wanted: Vec<((String, Option<NodeId>), Duration)>, now: Instant) -> Vec<PeerAddress> {
-        self.targets.retain(|key, _| wanted.iter().any(|(wanted, _)| wanted == key));
+        let is_wanted = |key: &_| wanted.iter().any(|(wanted, _)| wanted == key);
+        self.targets.retain(|key, target| is_wanted(key) || target.may_come_to_nothing(now));
         for (key, defer) in wanted {
-            self.targets.entry(key).or_insert(Target { next: now + defer, under_way: None, failures: 0 });
+            let fresh = Target { next: now + defer, under_way: None, linked: None, failures: 0 };
+            let target = self.targets.entry(key).or_insert(fresh);
+            if target.linked.is_some() {
+                target.failed(now, &mut self.jitter);
+            }
         }
         let mut due = Vec::new();
-        for ((at, node), target) in &mut self.targets {
+        for ((at, node), target) in self.targets.iter_mut().filter(|(_, target)| target.linked.is_none()) {
             if now >= target.next && target.under_way.is_none_or(|since| now >= since + LOST) {
                 target.under_way = Some(now);
                 due.push(PeerAddress { at: at.clone(), node: node.clone() });
@@ -95,11 +122,9 @@ impl Dials {
     }
 
     pub(super) fn failed(&mut self, address: &PeerAddress, now: Instant) {
-        let Some(target) = self.targets.get_mut(&(address.at.clone(), address.node.clone())) else { return };
-        let pause = PAUSE_MIN.saturating_mul(1 << target.failures.min(16)).min(PAUSE_MAX);
-        target.failures += 1;
-        target.under_way = None;
-        target.next = now + pause / 2 + self.jitter.up_to(pause);
+        if let Some(target) = self.targets.get_mut(&(address.at.clone(), address.node.clone())) {
+            target.failed(now, &mut self.jitter);
+        }
     }
 
     /// All of them were tried in vain.

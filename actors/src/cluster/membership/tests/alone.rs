@@ -526,6 +526,25 @@ fn a_peer_that_cannot_be_reached_is_dialled_again_and_again_ever_more_slowly() {
     assert!(n_dials[1..].iter().all(|n| (1..=5).contains(n)), "{n_dials:?}");
 }
 
+/// Who was taken out and does not know it yet dials everybody, and everybody drops it.
+#[test]
+fn a_link_that_is_dropped_at_once_is_dialled_again_ever_more_slowly() {
+    let mut desk = Desk::fresh(view(&[(2, MemberState::Up)]), false);
+    let mut n_dials = 0;
+    for _ in 0..100 {
+        if !dials(&desk.pass(ms(100))).is_empty() {
+            n_dials += 1;
+            desk.on(Input::LinkUp(greeting(2)));
+            desk.pass(ms(10));
+            assert!(dials(&desk.on(Input::LinkDown(id(2)))).is_empty());
+        }
+    }
+    assert!((4..=10).contains(&n_dials), "{n_dials}");
+    desk.on(Input::LinkUp(greeting(2)));
+    desk.pass(ms(2_000));
+    assert_eq!(dials(&desk.on(Input::LinkDown(id(2)))).len(), 1, "it stood: who is reset is dialled at once");
+}
+
 #[test]
 fn a_node_that_never_joined_leaves_at_once() {
     let mut desk = Desk::fresh(view(&[(2, MemberState::Up)]), false);

@@ -1,6 +1,8 @@
 //! The connection table of a node: every socket that said hello and every REST call that waits for an answer, by slot.
 //! Here mail for sockets ends: it is put into their lines, bytes encoded once.
 
+mod marked;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -14,6 +16,7 @@ use protocol::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
+use self::marked::Marked;
 use crate::outbound::{
     Outbound,
     line::{Told, Volatile},
@@ -48,6 +51,7 @@ pub(crate) struct Connections {
     table: RwLock<Table>,
     /// Sockets that were given events and are woken once all events of a step are there.
     asleep: Mutex<Vec<Arc<Outbound>>>,
+    marked: Mutex<Marked>,
 }
 
 fn conn_id(slot: u32, generation: u32) -> ConnId {
@@ -163,8 +167,11 @@ impl Connections {
         match mail {
             ToConnections::Event(fanout) => self.fan_out(&fanout, now),
             ToConnections::Head { conversation, seq, to } => self.each(&to, |o| o.with(|l| l.head(conversation, seq))),
-            ToConnections::Receipts { conversation, marks, to } => {
-                self.each(&to, |o| o.with(|l| l.receipts(conversation, &marks)));
+            ToConnections::Receipts { conversation, mut marks, to } => {
+                self.marked.lock().unwrap_or_else(PoisonError::into_inner).advance(conversation, &mut marks, now);
+                if !marks.is_empty() {
+                    self.each(&to, |o| o.with(|l| l.receipts(conversation, &marks)));
+                }
             }
             ToConnections::Typing { conversation, user, on, to } => {
                 let frame = push::push("typ", Typing { c: conversation, user, on });

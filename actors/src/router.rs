@@ -204,9 +204,8 @@ impl Router {
         }
     }
 
-    /// The link to a peer stands again: what was registered and watched through the one before, and could not be made again
-    /// without one, is now.
-    pub(crate) fn regained(&self, peer: Incarnation) {
+    /// A link to a peer stands, be it the first: what could not be registered and watched there without one is now.
+    pub(crate) fn linked(&self, peer: Incarnation) {
         self.forgotten(peer, None);
     }
 

@@ -132,6 +132,13 @@ impl Membership {
     }
 }
 
+#[cfg(test)]
+impl Membership {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+}
+
 /// The router's way out. Nothing comes back from within a call: it is handled later.
 struct Way {
     happens: mpsc::UnboundedSender<Happens>,
@@ -302,12 +309,9 @@ impl Driver {
                     wake_at: None,
                     heard_at: now,
                 };
-                let met = self.peers.lock().contains_key(&run);
                 self.peers.lock().entry(run).or_insert_with(fresh).linked = true;
                 self.peer(run, peer::Input::Up(version));
-                if met {
-                    self.router.regained(run);
-                }
+                self.router.linked(run);
                 self.membership(membership::Input::LinkUp(peer));
             }
             LinkEvent::Frame { from, frame } => self.frame(from, frame),

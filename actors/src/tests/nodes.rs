@@ -174,8 +174,8 @@ impl Cluster {
 
     /// A link between them stands again.
     fn regain(&self, a: u8, b: u8) {
-        self.node(a).starling.router.regained(node(b));
-        self.node(b).starling.router.regained(node(a));
+        self.node(a).starling.router.linked(node(b));
+        self.node(b).starling.router.linked(node(a));
     }
 
     /// Ann on node 1, Bob on node 2, and a conversation of theirs.
@@ -642,8 +642,10 @@ async fn each_looks_after_what_is_placed_on_it_and_takes_nothing_from_others() {
 fn every_test_that_the_document_names_exists() {
     let tests = concat!(
         include_str!("nodes.rs"),
+        include_str!("sim.rs"),
         include_str!("../cluster/early.rs"),
         include_str!("../cluster/told/tests.rs"),
+        include_str!("../connections/marked.rs"),
         include_str!("../conversation/state/tests.rs"),
         include_str!("../conversation/state/tests/answers.rs"),
         include_str!("../conversation/state/tests/departed.rs"),

@@ -75,6 +75,22 @@ fn a_seed_is_one_story_told_twice() {
     }
 }
 
+#[test]
+fn who_watches_before_the_first_link_stands_sees_all_the_same_who_comes() {
+    node::prepare();
+    for seed in 0..12 {
+        let mut world = World::new(seed);
+        let works = world.scene.works.clone();
+        let _here = Here::is(&works);
+        world.found();
+        world.calm_down();
+        world.separate(0, 1, Duration::from_secs(1));
+        world.run(Duration::from_secs(4));
+        assert_eq!(verdict::within(&mut world, Duration::from_secs(4)), [""; 0], "seed {seed}");
+        world.end();
+    }
+}
+
 /// What the simulation must find: see [`crate::planted`].
 const PLANTED: [Mistake; 6] = [
     Mistake::NoHeadToNewDevices,

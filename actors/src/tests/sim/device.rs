@@ -185,6 +185,9 @@ impl Device {
         let outbound = scene.acting(run, |node: &mut Node| node.open(caller, number));
         let Some(outbound) = outbound else { return };
         self.sockets += 1;
+        if super::TELLS.get() {
+            scene.tell(format!("  device {}/{} of {} on run {run}", self.number, self.sockets, caller.user));
+        }
         let slow = scene.slow_readers && scene.works.happens(30);
         let written = write(scene.works.clone(), outbound.clone(), self.number, self.sockets, slow);
         scene.works.acts(Some(run));
@@ -308,7 +311,7 @@ impl Device {
                     self.note(scene, What::Marked { c: receipts.c, of, read, delivered });
                 }
             }
-            (Some("pres"), _) => self.sees(&read(d)),
+            (Some("pres"), _) => self.sees(scene, &read(d)),
             _ => {}
         }
     }
@@ -320,8 +323,18 @@ impl Device {
             View::Event(event) => event.c,
         };
         self.note(scene, What::Delivered { c, seq: entry.seq, digest: entry.digest });
-        self.places.entry(c).or_default().event(entry.seq);
-        if entry.gone == Some(self.caller.user) {
+        self.learn(c, &[entry]);
+    }
+
+    /// Takes what came of a conversation, in order. Who reads that they left it, and not that they are back, has left: also
+    /// in a page, which shows it for as long as the rows that follow from it are not written.
+    fn learn(&mut self, c: ConversationId, entries: &[Entry]) {
+        let (me, place) = (self.caller.user, self.places.entry(c).or_default());
+        for entry in entries {
+            place.event(entry.seq);
+        }
+        let mine = entries.iter().rev().find(|entry| entry.gone == Some(me) || entry.joined.contains(&me));
+        if mine.is_some_and(|entry| entry.gone == Some(me)) {
             self.places.remove(&c);
         }
     }
@@ -330,7 +343,11 @@ impl Device {
         self.places.entry(c).or_default().heard_of(seq);
     }
 
-    fn sees(&mut self, states: &PresenceStates) {
+    fn sees(&mut self, scene: &mut Scene, states: &PresenceStates) {
+        if super::TELLS.get() {
+            let seen: Vec<_> = states.presence.iter().map(|(user, state)| (user, state.state)).collect();
+            scene.tell(format!("  device {}/{} sees {seen:?}", self.number, self.sockets));
+        }
         self.seen.extend(states.presence.iter().map(|(user, state)| (*user, state.state)));
     }
 
@@ -350,7 +367,7 @@ impl Device {
             }
             About::Hist { c, from, asked_us } => self.paged(scene, c, from, asked_us, &read(d)),
             About::Sync { have } => self.synced(scene, &have, read(d)),
-            About::Watch => self.sees(&read(d)),
+            About::Watch => self.sees(scene, &read(d)),
             About::Other => {}
         }
     }
@@ -394,23 +411,14 @@ impl Device {
             self.note(scene, What::Fetched { c, seq: entry.seq, digest: entry.digest });
         }
         self.note(scene, What::Paged { c, asked_us, head: page.head.0 });
-        let Some(place) = self.places.get_mut(&c) else { return };
-        for entry in &entries {
-            place.event(entry.seq);
+        if !self.places.contains_key(&c) {
+            return;
         }
-        if place.missing().is_some_and(|(next, _)| next == from) {
+        self.learn(c, &entries);
+        if self.places.get(&c).and_then(Timeline::missing).is_some_and(|(next, _)| next == from) {
             self.places.insert(c, Timeline::at(page.head.0));
             scene.complain(format!("device {}: {from} of {c} is not in history", self.number));
         }
-        if self.is_removed_by(&entries) {
-            self.places.remove(&c);
-        }
-    }
-
-    /// Their own removal can be read for as long as the rows that follow from it are not written.
-    fn is_removed_by(&self, entries: &[Entry]) -> bool {
-        let user = self.caller.user;
-        entries.iter().fold(false, |is, entry| is && !entry.joined.contains(&user) || entry.gone == Some(user))
     }
 
     fn synced(&mut self, scene: &mut Scene, have: &HashMap<ConversationId, Seq>, synced: Synced) {
@@ -418,7 +426,6 @@ impl Device {
             let entries: Vec<Entry> = item.events.iter().map(Entry::of).collect();
             for entry in &entries {
                 self.note(scene, What::Fetched { c: item.id, seq: entry.seq, digest: entry.digest });
-                self.places.entry(item.id).or_default().event(entry.seq);
             }
             let synced = What::Synced {
                 c: item.id,
@@ -431,9 +438,7 @@ impl Device {
             };
             self.note(scene, synced);
             self.hear_of(item.id, item.head.0);
-            if self.is_removed_by(&entries) {
-                self.places.remove(&item.id);
-            }
+            self.learn(item.id, &entries);
         }
         for left in synced.left {
             self.places.remove(&left);

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use protocol::{
     ConnId, DeviceId, Incarnation, NodeId, SessionId,
     close::CloseCode,
@@ -178,7 +178,7 @@ impl Node {
             self.tick_at = Some(wake_at);
             self.works.at(wake_at, Some(self.run), Due::Tick);
         }
-        if self.membership.ended().now_or_never().is_some() {
+        if self.membership.has_ended() {
             self.ends = true;
             for outbound in self.connections.sockets() {
                 outbound.with(|line| line.part(Bye::of(CloseCode::Moved)));

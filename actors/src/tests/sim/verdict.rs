@@ -49,7 +49,7 @@ fn complain(world: &mut World, what: Vec<String>) {
 }
 
 /// What is still wrong when the time is over.
-fn within(world: &mut World, time: Duration) -> Vec<String> {
+pub(super) fn within(world: &mut World, time: Duration) -> Vec<String> {
     let end = world.scene.works.now() + time;
     loop {
         let lacking = lacking(world);

@@ -115,9 +115,10 @@ impl Scene {
         self.running.iter().flatten().filter_map(|run| self.nodes[*run].as_ref())
     }
 
-    /// Some run that takes sockets.
+    /// Some run that takes sockets: who has not read the view yet opens no door.
     pub(super) fn some_run(&self) -> Option<usize> {
-        let runs: Vec<usize> = self.living().filter(|node| !node.ends).map(|node| node.run).collect();
+        let open = |node: &&Node| !node.ends && node.router.places().version() > 0;
+        let runs: Vec<usize> = self.living().filter(open).map(|node| node.run).collect();
         (!runs.is_empty()).then(|| runs[self.works.below(runs.len() as u64) as usize])
     }
 
@@ -242,9 +243,14 @@ impl World {
                 self.scene.works.pass(at);
                 let now = self.scene.works.now();
                 for (to, event) in self.scene.ground.network.poll(now) {
-                    let run = self.scene.living().find(|node| node.id == to).map(|node| node.run);
-                    if let Some(run) = run {
-                        self.happen(None, Some(run), Due::Link(event));
+                    let to = self.scene.living().find(|node| node.id == to).map(|node| (node.run, node.paused_until));
+                    match to {
+                        // behind what was put off until it is woken
+                        Some((run, woken)) if woken >= now => {
+                            self.scene.works.at(woken, Some(run), Due::Link(event));
+                        }
+                        Some((run, _)) => self.happen(None, Some(run), Due::Link(event)),
+                        None => {}
                     }
                 }
             } else if let Some((n, run, due)) = self.scene.works.take() {
@@ -416,6 +422,14 @@ impl World {
         if lasts {
             self.scene.whole_from = self.scene.whole_from.max(until);
         }
+    }
+
+    /// Two nodes that cannot reach each other for so long.
+    pub(super) fn separate(&mut self, n: usize, m: usize, time: Duration) {
+        let until = self.scene.works.now() + time;
+        let [a, b] = [n, m].map(|n| self.scene.living().find(|node| node.n == n).unwrap().id);
+        self.scene.ground.network.hold_back(a, b, until);
+        self.scene.ground.network.hold_back(b, a, until);
     }
 
     fn isolate(&mut self, id: Incarnation, until: Instant) {

@@ -16,6 +16,14 @@ pub(crate) enum Mistake {
     AckUnknown,
     /// The client ids of the tail are not looked at.
     NoDedupe,
+    /// What is appended is not noted for whoever looks after it should its owner die.
+    NoNote,
+    /// What a gone member noted is reported as told, and nobody has looked after it.
+    NotLookedAfter,
+    /// Whoever claims a log does not ask who has left in its tail.
+    DepartedForgotten,
+    /// What a slow reader has no room for is left out in silence.
+    GapSwallowed,
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ impl Audience {
 
     /// The end of a log, of which another may have told nobody: whoever has left in it may not know.
     pub(crate) fn inherit(&mut self, tail: &[Event]) {
-        self.departed = Departed::of(tail);
+        if !crate::planted::is(crate::planted::Mistake::DepartedForgotten) {
+            self.departed = Departed::of(tail);
+        }
     }
 
     /// The last events, posts aside, of which a predecessor may have told nobody.

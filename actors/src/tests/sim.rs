@@ -27,7 +27,7 @@ use self::{beside::Here, world::World};
 use crate::planted::{Mistake, plant};
 
 /// As many as a test run has time for.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 600;
 /// A request is answered within this time.
 const ANSWER: Duration = Duration::from_secs(12);
 
@@ -92,13 +92,17 @@ fn who_watches_before_the_first_link_stands_sees_all_the_same_who_comes() {
 }
 
 /// What the simulation must find: see [`crate::planted`].
-const PLANTED: [Mistake; 6] = [
+const PLANTED: [Mistake; 10] = [
     Mistake::NoHeadToNewDevices,
     Mistake::HeadsNotKept,
     Mistake::WatchesNotMadeAgain,
     Mistake::NotRegisteredAgain,
     Mistake::AckUnknown,
     Mistake::NoDedupe,
+    Mistake::NoNote,
+    Mistake::NotLookedAfter,
+    Mistake::DepartedForgotten,
+    Mistake::GapSwallowed,
 ];
 /// A mistake is found within so many stories.
 const FOUND: u64 = 100;

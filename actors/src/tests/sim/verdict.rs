@@ -29,6 +29,7 @@ pub(super) fn of(world: &mut World) {
     let healed = world.scene.works.now().saturating_duration_since(world.scene.whole_from);
     world.scene.tell(format!("all is well {healed:?} after the last fault"));
     complain(world, lacking);
+    world.spare();
     for c in world.scene.conversations.clone() {
         let device = world.devices.iter_mut().find(|device| device.live && device.places.contains_key(&c));
         if let Some(device) = device {

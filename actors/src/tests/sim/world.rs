@@ -415,7 +415,8 @@ impl World {
                 lasts = false;
             }
             _ => {
-                self.change_members(run);
+                let adds = works.happens(50);
+                self.change_members(run, adds);
                 lasts = false;
             }
         }
@@ -442,10 +443,9 @@ impl World {
     }
 
     /// The last user leaves the first conversation or comes back to it, if all goes well.
-    fn change_members(&mut self, run: usize) {
+    fn change_members(&mut self, run: usize, adds: bool) {
         let scene = &mut self.scene;
         let (first, last, c) = (scene.callers[0], scene.users[scene.users.len() - 1], scene.conversations[0]);
-        let adds = scene.works.happens(50);
         scene.tell(format!("the last user is to be {}", if adds { "added" } else { "removed" }));
         let works = scene.works.clone();
         scene.acting(run, |node| {
@@ -477,6 +477,37 @@ impl World {
         for (number, device) in self.devices.iter_mut().enumerate() {
             device.away = number > 0 && works.happens(15);
         }
+        if works.happens(40) {
+            self.last_word();
+        }
+    }
+
+    /// The owner of a conversation dies as soon as one more thing is stored there, and nobody says anything any more.
+    fn last_word(&mut self) {
+        let scene = &mut self.scene;
+        let c = scene.conversations[0];
+        let owner = |node: &&Node| !node.ends && node.router.places().conversation(c) == Some(node.id);
+        let Some(run) = scene.living().find(owner).map(|node| node.run) else { return };
+        let Some(other) = scene.living().find(|node| !node.ends && node.run != run).map(|node| node.run) else {
+            return;
+        };
+        scene.tell("the owner of the last word dies with it");
+        let soon = Duration::from_micros(scene.works.below(4) * 400);
+        if let Some(node) = &scene.nodes[run] {
+            node.way.weather().dies = Some(soon);
+        }
+        if scene.works.happens(50) {
+            return self.change_members(other, false);
+        }
+        let elsewhere = |device: &&mut Device| device.live && device.talk.as_ref().is_some_and(|talk| talk.run != run);
+        if let Some(device) = self.devices.iter_mut().find(elsewhere) {
+            device.post(&mut self.scene, c);
+        }
+    }
+
+    /// Whoever was to die after an append that never came lives on.
+    pub(super) fn spare(&mut self) {
+        self.scene.nodes.iter().flatten().for_each(|node| node.way.weather().dies = None);
     }
 
     /// It is over: what refers to itself in circles ends.

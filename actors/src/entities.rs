@@ -219,7 +219,7 @@ impl<E: Entity> Entities<E> {
     pub(crate) fn restart(self: &Arc<Self>, key: E::Key) {
         let mut table = self.lock();
         if !table.slots.contains_key(&key) && table.restarts.paused(&key, self.clock.now()).is_none() {
-            self.spawn(&mut table, key, true);
+            self.spawn(&mut table, key);
         }
     }
 
@@ -257,13 +257,15 @@ impl<E: Entity> Entities<E> {
             metrics::counter!("starling_admission_refused_total", "kind" => E::KIND).increment(1);
             return Err(NotAdmitted::Paused(until));
         }
-        if let Some(slot) = self.spawn(&mut table, key, false) {
+        if let Some(slot) = self.spawn(&mut table, key) {
             deliver(slot, event);
         }
         Ok(())
     }
 
-    fn spawn<'t>(self: &Arc<Self>, table: &'t mut Table<E>, key: E::Key, restarted: bool) -> Option<&'t Slot<E>> {
+    /// Whether mail starts it or the end of its pause: after a crash it begins as restarted.
+    fn spawn<'t>(self: &Arc<Self>, table: &'t mut Table<E>, key: E::Key) -> Option<&'t Slot<E>> {
+        let restarted = table.restarts.begins(&key);
         table.lives += 1;
         let life = table.lives;
         let me = Me::new(key, life, self.clone());

@@ -32,6 +32,8 @@ struct Crashes {
     in_a_row: u32,
     last: Instant,
     until: Instant,
+    /// Nobody has taken its place yet.
+    down: bool,
 }
 
 impl<K> Default for Restarts<K> {
@@ -45,10 +47,10 @@ impl<K: Copy + Eq + Hash> Restarts<K> {
     pub(crate) fn crashed(&mut self, key: K, now: Instant) -> Instant {
         self.recent.push_back(now);
         self.forget(now);
-        let crashes = self.entities.entry(key).or_insert(Crashes { in_a_row: 0, last: now, until: now });
+        let crashes = self.entities.entry(key).or_insert(Crashes { in_a_row: 0, last: now, until: now, down: true });
         let pause = BACKOFF_MIN.saturating_mul(1 << crashes.in_a_row.min(16)).min(BACKOFF_MAX);
         crashes.in_a_row += 1;
-        crashes.last = now;
+        (crashes.last, crashes.down) = (now, true);
         crashes.until = now + pause;
         crashes.until
     }
@@ -56,6 +58,11 @@ impl<K: Copy + Eq + Hash> Restarts<K> {
     /// `Some`: the entity must not run before then.
     pub(crate) fn paused(&self, key: &K, now: Instant) -> Option<Instant> {
         self.entities.get(key).map(|c| c.until).filter(|until| *until > now)
+    }
+
+    /// It begins, whoever starts it; true if its predecessor crashed.
+    pub(crate) fn begins(&mut self, key: &K) -> bool {
+        self.entities.get_mut(key).is_some_and(|crashes| std::mem::take(&mut crashes.down))
     }
 
     /// True while the kind crashes in a storm.
@@ -74,6 +81,17 @@ impl<K: Copy + Eq + Hash> Restarts<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_to_begin_after_a_crash_and_only_that_one_has_a_crashed_predecessor() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        assert!(!restarts.begins(&1));
+        for _ in 0..2 {
+            restarts.crashed(1, start);
+            assert!(!restarts.begins(&2), "another one");
+            assert!(restarts.begins(&1) && !restarts.begins(&1));
+        }
+    }
 
     #[test]
     fn each_crash_in_a_row_doubles_the_pause_up_to_a_bound() {

@@ -87,7 +87,7 @@ impl<E: Entity> Table<E> {
             if let Some(until) = paused {
                 return Err(NotAdmitted::Paused(until));
             }
-            self.start(key, false);
+            self.start(key);
         }
         self.inform(key, event);
         Ok(())
@@ -105,7 +105,8 @@ impl<E: Entity> Table<E> {
         true
     }
 
-    fn start(&self, key: E::Key, restarted: bool) {
+    fn start(&self, key: E::Key) {
+        let restarted = self.lock().restarts.begins(&key);
         let state = E::fresh(key, self.context(), restarted);
         let mut lives = self.lock();
         lives.born += 1;
@@ -168,7 +169,7 @@ impl<E: Entity> Table<E> {
 
     pub(super) fn restart(&self, key: E::Key) {
         if !self.lock().of.contains_key(&key) {
-            self.start(key, true);
+            self.start(key);
             self.inform(key, E::tick());
         }
     }

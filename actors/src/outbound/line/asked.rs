@@ -50,16 +50,25 @@ impl Asked {
 
     /// A request is answered, or given up.
     pub(super) fn forget(&mut self, id: u32) {
-        self.0.retain(|kept| kept.id != id);
+        self.remove(id);
     }
 
     /// A request is stored: posts that were said before it, to the same conversation, cannot be any more.
     pub(super) fn stored(&mut self, id: u32) {
-        let Some(at) = self.0.iter().position(|kept| kept.id == id) else { return };
-        let stored = self.0.remove(at);
-        for earlier in self.0[..at].iter_mut().filter(|earlier| earlier.comes_before(&stored)) {
+        let Some((at, stored)) = self.remove(id) else { return };
+        for earlier in self.0.iter_mut().take(at).filter(|earlier| earlier.comes_before(&stored)) {
             earlier.overtaken = true;
         }
+    }
+
+    fn remove(&mut self, id: u32) -> Option<(usize, Kept)> {
+        let at = self.0.iter().position(|kept| kept.id == id)?;
+        let kept = self.0.remove(at);
+        // an idle socket keeps no room for what it once asked
+        if self.0.is_empty() {
+            self.clear();
+        }
+        Some((at, kept))
     }
 
     pub(super) fn clear(&mut self) {
@@ -78,8 +87,7 @@ impl Asked {
 
     /// Its time is over. What to say, if nobody has it and nobody may have taken it.
     pub(super) fn given_up(&mut self, id: u32) -> Option<Error> {
-        let at = self.0.iter().position(|kept| kept.id == id)?;
-        let kept = self.0.remove(at);
+        let (_, kept) = self.remove(id)?;
         let error =
             || Error::new(Code::Unavailable, "no owner of this conversation could be reached; nothing was stored");
         (kept.waits() && !kept.doubtful).then(|| error().after_ms(500))

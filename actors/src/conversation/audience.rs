@@ -223,6 +223,14 @@ impl Audience {
         let joined = joining(event);
         if !joined.is_empty() {
             self.members.extend(joined);
+            for user in joined.iter().filter(|user| self.departed.since(**user).is_some()) {
+                // perhaps they never heard that they had left, and not of what came after
+                self.devices_of(*user, None, out, |to| ToConnections::Head {
+                    conversation: self.id,
+                    seq: event.seq,
+                    to,
+                });
+            }
             joined.iter().for_each(|user| self.departed.returned(*user));
             self.plan = None;
         }

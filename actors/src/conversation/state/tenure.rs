@@ -286,6 +286,8 @@ impl State {
             Err(_) => {
                 if matches!(self.stage, Stage::Loading) {
                     self.stage = Stage::Cold;
+                    // what the claim has found may be untold
+                    self.restarted = self.is_here();
                     self.waiting.drain(..).for_each(|wish| give_up(&wish, out));
                 }
                 self.typing.clear();

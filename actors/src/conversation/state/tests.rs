@@ -537,6 +537,21 @@ async fn a_crashed_owner_claims_and_every_device_learns_the_head() {
 }
 
 #[tokio::test]
+async fn a_crashed_owner_tells_although_the_members_could_not_be_read_at_first() {
+    let mut desk = Desk::group().await;
+    desk.post(2, "a", "hello").await;
+    desk.take();
+    desk.reborn(NODE, true);
+    desk.fail(Operation::ReadDirectory, Fault::Refuse);
+    desk.run(Input::Tick).await;
+    assert_eq!(desk.take(), [""; 0]);
+    desk.wait(1_000).await;
+    let mut said = desk.take();
+    said.sort();
+    assert_eq!(said, ["head 2 to 1", "head 2 to 2", "head 2 to 3"]);
+}
+
+#[tokio::test]
 async fn a_repeated_create_makes_one_conversation() {
     let mut desk = Desk::group().await;
     let members = vec![user(1), user(2), user(3)];

@@ -39,6 +39,8 @@ use crate::{
 
 /// A store that takes longer to give a sign of life is away: those who ask wait for a second, customarily.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(800);
+/// So long who takes a drain back waits for the view to say so.
+const PLACED_WITHIN: Duration = Duration::from_secs(2);
 /// A screenful for who looks into one account.
 const SIGN_INS_SHOWN: usize = 10;
 
@@ -233,15 +235,17 @@ async fn drain(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     (StatusCode::ACCEPTED, Json(json!({ "draining": true })))
 }
 
-/// Answers once the node serves again, or why it will not.
+/// Answers once the node serves again, or why it will not. Whether the view says so already, `/ready` knows.
 async fn undrain(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
     let conflict = |why: &str| Refusal(Error::new(Code::Conflict, why));
-    let mut draining = admin.app()?.starling.draining();
+    let app = admin.app()?;
+    let mut draining = app.starling.draining();
     if !admin.shutdown.take_back() {
         return Err(conflict("a signal has asked it to end, and whoever sent that waits for the end; start it again"));
     }
     let settled = draining.wait_for(|progress| matches!(progress.phase, Phase::Serving | Phase::Leaving)).await;
     if settled.is_ok_and(|progress| progress.phase == Phase::Serving) {
+        let _ = timeout(PLACED_WITHIN, app.placed()).await;
         return Ok(Json(json!({ "draining": false })));
     }
     admin.shutdown.drain();

@@ -49,6 +49,13 @@ impl App {
     pub(crate) fn new(starling: Starling, world: World, config: &Config) -> App {
         App(Arc::new(Parts { starling, world, sockets: Settings::of(config) }))
     }
+
+    /// Waits until something is placed on this node; a node that shares its store with nobody has everything.
+    pub(crate) async fn placed(&self) {
+        if let Some(membership) = self.starling.membership() {
+            membership.placed().await;
+        }
+    }
 }
 
 impl std::ops::Deref for App {

@@ -26,7 +26,7 @@ pub(crate) async fn serve(
         biased;
         () = shutdown.asked() => return None,
         end = ended(app) => return Some(end),
-        () = placed(app) => open(),
+        () = app.placed() => open(),
     }
     tokio::spawn(show(app.starling.draining()));
     let terms = |why| Terms {
@@ -54,13 +54,6 @@ pub(crate) async fn serve(
                 return Some(end);
             }
         }
-    }
-}
-
-/// Waits until something is placed on this node; a node that shares its store with nobody has everything.
-async fn placed(app: &App) {
-    if let Some(membership) = app.starling.membership() {
-        membership.placed().await;
     }
 }
 

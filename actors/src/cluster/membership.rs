@@ -195,11 +195,7 @@ impl State {
             }
             out.push(Action::Note(note));
         }
-        if self.joined
-            && let Some(slot) = self.slots.due(now)
-        {
-            out.push(Action::BeatStore(slot));
-        }
+        self.live(now, out);
         out.extend(self.peers.slots_due(self.me.dead, now).into_iter().map(Action::ReadSlots));
         if self.me.has_seeds && !self.joined && self.dials.resolve_due(now) {
             out.push(Action::ResolveSeeds);
@@ -208,6 +204,13 @@ impl State {
             self.send_beats(now, out);
         }
         out.push(Action::WakeAt(now + TICK));
+    }
+
+    /// Tells the store that it lives, if it is time.
+    fn live(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.joined {
+            out.extend(self.slots.due(now).map(Action::BeatStore));
+        }
     }
 
     fn read(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -275,6 +278,7 @@ impl State {
             }
             Some(_) => self.joined = true,
         }
+        self.live(now, out);
         if view.version == before.version {
             return;
         }

@@ -39,6 +39,11 @@ impl Slots {
         Some(slot)
     }
 
+    /// The store knows of one: what is noted in it would be looked after.
+    pub(super) fn has_lived(&self) -> bool {
+        self.stored > 0
+    }
+
     pub(super) fn stored(&mut self, slot: u64, ok: bool) {
         if ok {
             self.stored = self.stored.max(slot);

@@ -91,8 +91,15 @@ impl Desk {
         desk
     }
 
+    /// Its store knows at once that it lives.
     fn on(&mut self, input: Input) -> Vec<Action> {
-        self.state.on(input, self.now)
+        let mut all = self.state.on(input, self.now);
+        let slots: Vec<_> =
+            all.iter().filter_map(|a| if let Action::BeatStore(slot) = a { Some(*slot) } else { None }).collect();
+        for slot in slots {
+            all.extend(self.state.on(Input::BeatStored(slot, Ok(())), self.now));
+        }
+        all
     }
 
     /// A read is answered by what the row holds.
@@ -145,6 +152,18 @@ fn the_first_node_of_a_cluster_is_up_at_once() {
     let up = desk.on(Input::ViewChanged(Ok(Changed::Applied)));
     assert_eq!(count(&up, |a| matches!(a, Action::Install(view) if view.version == 2)), 1);
     assert_eq!(desk.state.snapshot(desk.now).unready, [""; 0]);
+}
+
+#[test]
+fn a_node_is_up_once_the_store_knows_that_it_lives() {
+    let mut desk = Desk::fresh(View::default(), false);
+    desk.on(Input::Tick);
+    desk.read(false);
+    let mut on = |input| desk.state.on(input, desk.now);
+    let joined = on(Input::ViewChanged(Ok(Changed::Applied)));
+    assert!(joined.contains(&Action::BeatStore(1)) && changes(&joined).is_empty(), "{joined:?}");
+    assert!(changes(&on(Input::BeatStored(1, Err(Error::Refused("not now".into()))))).is_empty());
+    assert_eq!(changes(&on(Input::BeatStored(1, Ok(()))))[0].members[0].state, MemberState::Up);
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Early {
     /// Keeps what is early for a node that goes by this version; gives back what is not. In order per peer: its views only
     /// grow, so behind what waits there is nothing that need not.
     pub(crate) fn keep(&mut self, from: Incarnation, parcel: Parcel, version: u64, now: Instant) -> Option<Parcel> {
-        let asks = matches!(parcel.mail, Mail::Conversation(_, ToConversation::Submit(_) | ToConversation::Mark(_)));
+        let asks = is_request(&parcel);
         let placed = asks || matches!(parcel.mail, Mail::Presence(..) | Mail::Node(ToNode::Digest(_)));
         if !placed || parcel.view <= version {
             return Some(parcel);
@@ -56,8 +56,10 @@ impl Early {
         for (from, Waiting { parcels, n_requests }) in &mut self.by_peer {
             let is_due = |(since, parcel): &(Instant, Parcel)| parcel.view <= version || now >= *since + PATIENCE;
             let n_due = parcels.iter().take_while(|one| is_due(one)).count();
-            due.extend(parcels.drain(..n_due).map(|(_, parcel)| (*from, parcel)));
-            *n_requests = parcels.iter().filter(|(_, parcel)| matches!(parcel.mail, Mail::Conversation(..))).count();
+            due.extend(parcels.drain(..n_due).map(|(_, parcel)| {
+                *n_requests -= usize::from(is_request(&parcel));
+                (*from, parcel)
+            }));
         }
         self.by_peer.retain(|_, waiting| !waiting.parcels.is_empty());
         due
@@ -67,6 +69,10 @@ impl Early {
     pub(crate) fn forget(&mut self, peer: Incarnation) {
         self.by_peer.remove(&peer);
     }
+}
+
+fn is_request(parcel: &Parcel) -> bool {
+    matches!(parcel.mail, Mail::Conversation(_, ToConversation::Submit(_) | ToConversation::Mark(_)))
 }
 
 #[cfg(test)]

@@ -16,23 +16,13 @@ pub(super) enum Received {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Incoming {
-    version: u16,
+    /// The number of the last batch.
     handed_over: u64,
 }
 
 impl Incoming {
-    /// A fresh link.
-    pub(super) fn new(version: u16) -> Incoming {
-        Incoming { version, handed_over: 0 }
-    }
-
-    /// The version of the frames on this link.
-    pub(super) fn version(&self) -> u16 {
-        self.version
-    }
-
     /// Reads one frame. An error is the peer's: with the order or the bytes gone, nothing else of it can be trusted.
     pub(super) fn read(&mut self, frame: &[u8]) -> Result<Received, String> {
         match decode(frame).map_err(|e| e.to_string())? {

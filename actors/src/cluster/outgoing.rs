@@ -13,7 +13,9 @@ use std::collections::VecDeque;
 use protocol::{
     Code, ConnId, ConversationId, Error, NodeId,
     limits::PEER_FRAME_BYTES_MAX,
-    peer::{Batch, Frame, Mail, Outcome, PARCELS_BYTES_MAX, Parcel, Requester, ToConnections, encode, parcel_bytes},
+    peer::{
+        Batch, Beat, Frame, Mail, Outcome, PARCELS_BYTES_MAX, Parcel, Requester, ToConnections, encode, parcel_bytes,
+    },
 };
 use tokio::time::Instant;
 
@@ -168,6 +170,12 @@ impl Outgoing {
     pub(super) fn ack(&mut self) -> Option<Action> {
         let link = self.link.as_mut()?;
         encode(&Frame::Ack(link.acks.say()), link.version).ok().map(Action::Send)
+    }
+
+    /// A beat overtakes what waits: it is never behind the window.
+    pub(super) fn beat(&self, beat: Beat) -> Option<Action> {
+        let version = self.link.as_ref()?.version;
+        encode(&Frame::Beat(beat), version).ok().map(Action::Send)
     }
 
     /// The link is no more: what is unacknowledged may or may not have arrived.

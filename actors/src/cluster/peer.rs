@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use protocol::{
     ConversationId, NodeId,
-    peer::{Batch, Beat, Frame, Outcome, Parcel, Requester, Slice, WatchId, encode},
+    peer::{Batch, Beat, Outcome, Parcel, Requester, Slice, WatchId},
 };
 use tokio::time::Instant;
 
@@ -89,7 +89,7 @@ impl Peer {
         match input {
             Input::Up(version) => {
                 // of a link that was replaced, `Down` came before
-                self.incoming = Some(Incoming::new(version));
+                self.incoming = Some(Incoming::default());
                 if let Err(why) = self.outgoing.up(version, &mut out) {
                     self.cut(why, &mut out);
                 }
@@ -99,7 +99,7 @@ impl Peer {
                     self.cut(why, &mut out);
                 }
             }
-            Input::Beat(beat) => out.extend(self.beat(beat)),
+            Input::Beat(beat) => out.extend(self.outgoing.beat(beat)),
             Input::Frame(frame) => {
                 if let Err(why) = self.frame(&frame, now, &mut out) {
                     self.cut(why, &mut out);
@@ -109,12 +109,6 @@ impl Peer {
             Input::Down => self.down(&mut out),
         }
         out
-    }
-
-    /// A beat overtakes what waits: it is never behind the window.
-    fn beat(&self, beat: Beat) -> Option<Action> {
-        let version = self.incoming.as_ref()?.version();
-        encode(&Frame::Beat(beat), version).ok().map(Action::Send)
     }
 
     fn frame(&mut self, frame: &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), String> {

@@ -60,8 +60,8 @@ impl State {
     }
 
     /// It serves once the store knows that it lives, and it hears, and is heard by, every member that is up: it can note
-    /// what it appends, and tell it. The first one, with nobody up, looks at those
-    /// that were: who is silent is gone in the same write, so that what it left untold is looked after.
+    /// what it appends, and tell it. The first one, with nobody up, looks at those that were: who is silent is gone in the
+    /// same write, so that what it left untold is looked after.
     fn rise(&self, state: MemberState, now: Instant) -> Option<Vec<Edit>> {
         if state == MemberState::NoStore && self.store_ok.is_none_or(|since| now < since + STORE_BACK) {
             return None;

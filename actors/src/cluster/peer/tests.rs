@@ -6,8 +6,8 @@ use protocol::{
     ConnId, Incarnation, Millis, Presence, Seq, UserId,
     limits::{PEER_FRAME_BYTES_MAX, PEER_INBOUND_BYTES_MAX, PEER_REQUEST_BYTES_MAX},
     peer::{
-        Address, Change, Done, Fanout, Greeting, Mail, Submission, ToConnections, ToConversation, ToPresence, VERSIONS,
-        WatchId, decode,
+        Address, Change, Done, Fanout, Frame, Greeting, Mail, Submission, ToConnections, ToConversation, ToPresence,
+        VERSIONS, WatchId, decode, encode,
     },
     push::{Marks, PresenceState},
 };

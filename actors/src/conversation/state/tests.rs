@@ -232,6 +232,13 @@ impl Desk {
         std::mem::take(&mut self.said)
     }
 
+    /// Where the order is free.
+    fn take_sorted(&mut self) -> Vec<String> {
+        let mut said = self.take();
+        said.sort();
+        said
+    }
+
     async fn log(&self) -> Vec<(u64, Option<String>)> {
         let all = storage::log::Range {
             after: Seq(0),
@@ -531,9 +538,7 @@ async fn a_crashed_owner_claims_and_every_device_learns_the_head() {
     desk.take();
     desk.reborn(NODE, true);
     desk.run(Input::Tick).await;
-    let mut said = desk.take();
-    said.sort();
-    assert_eq!(said, ["head 2 to 1", "head 2 to 2", "head 2 to 3"]);
+    assert_eq!(desk.take_sorted(), ["head 2 to 1", "head 2 to 2", "head 2 to 3"]);
 }
 
 #[tokio::test]
@@ -546,9 +551,7 @@ async fn a_crashed_owner_tells_although_the_members_could_not_be_read_at_first()
     desk.run(Input::Tick).await;
     assert_eq!(desk.take(), [""; 0]);
     desk.wait(1_000).await;
-    let mut said = desk.take();
-    said.sort();
-    assert_eq!(said, ["head 2 to 1", "head 2 to 2", "head 2 to 3"]);
+    assert_eq!(desk.take_sorted(), ["head 2 to 1", "head 2 to 2", "head 2 to 3"]);
 }
 
 #[tokio::test]

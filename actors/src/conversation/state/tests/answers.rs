@@ -122,9 +122,11 @@ async fn who_reads_that_it_was_deposed_hears_of_the_append_under_way_first() {
     desk.run(Input::Store(deposed)).await;
     assert_eq!(desk.take(), Vec::<String>::new());
     desk.run(Input::Store(Answer::Appended(Err(Desk::unknown())))).await;
-    let mut said = desk.take();
-    said.sort();
-    assert_eq!(said, ["3: not_found", "event 3 to 1,2 for 2"], "claimed again, judged again, and goes on");
+    assert_eq!(
+        desk.take_sorted(),
+        ["3: not_found", "event 3 to 1,2 for 2"],
+        "claimed again, judged again, and goes on"
+    );
 }
 
 #[tokio::test]

@@ -160,9 +160,7 @@ async fn what_a_dead_node_noted_is_claimed_and_told_although_the_store_fails_at_
     desk.run(Input::LookAfter).await;
     assert_eq!(desk.take(), [""; 0]);
     desk.wait(250).await;
-    let mut said = desk.take();
-    said.sort();
-    assert_eq!(said, ["head 1 to 1", "head 1 to 2", "head 1 to 3", "looked after"]);
+    assert_eq!(desk.take_sorted(), ["head 1 to 1", "head 1 to 2", "head 1 to 3", "looked after"]);
     desk.jobs();
     desk.run(Input::LookAfter).await;
     assert_eq!((desk.jobs(), desk.take()), (vec!["verify"], vec!["looked after".to_owned()]), "its owner still");
@@ -179,9 +177,7 @@ async fn who_believes_to_own_what_a_dead_node_has_owned_since_claims_it_and_tell
     desk.wait(1_000).await;
     assert_eq!(desk.take(), [""; 0], "not before it has claimed");
     desk.wait(1_000).await;
-    let mut said = desk.take();
-    said.sort();
-    assert_eq!(said, ["head 2 to 1", "head 2 to 2", "head 2 to 3", "looked after"]);
+    assert_eq!(desk.take_sorted(), ["head 2 to 1", "head 2 to 2", "head 2 to 3", "looked after"]);
 }
 
 #[tokio::test]

@@ -13,12 +13,13 @@ use std::{
 
 use futures_util::StreamExt;
 use protocol::{
-    Code, ConnId, ConversationId, Error, Incarnation, SessionId,
+    Code, ConnId, ConversationId, Error, Incarnation, SessionId, UserId,
     close::CloseCode,
     peer::{
         Address, Digest, EndedSession, Mail, Outcome, Parcel, Requester, Slice, ToConnections, ToConversation, ToNode,
         ToPresence, WatchId,
     },
+    push::PresenceState,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -159,6 +160,12 @@ impl Router {
                 let requester = if let ToPresence::Query(requester, _) = &mail { Some(*requester) } else { None };
                 if let Err(why) = mailboxes.channel(slice, presence::Input::Mail { from, view, mail }) {
                     self.not_admitted(requester, why);
+                }
+            }
+            Mail::Connections(ToConnections::Presence { mut states, to }) => {
+                self.keep_true(from, view, &mut states);
+                if !states.is_empty() {
+                    self.deliver(from, ToConnections::Presence { states, to });
                 }
             }
             Mail::Connections(mail) => self.deliver(from, mail),
@@ -478,6 +485,15 @@ impl Router {
                     _ => self.refuse(requester, Error::new(Code::Moved, "another node owns this conversation now")),
                 }
             }
+        }
+    }
+
+    /// Drops how users look to a channel that is theirs no more: it may have been cut off from who is there, and its mail
+    /// may come after that of the one that is. A view later than this node's is taken at its word.
+    fn keep_true(&self, from: Incarnation, view: u64, states: &mut Vec<(UserId, PresenceState)>) {
+        let places = self.places();
+        if view <= places.version() {
+            states.retain(|(user, _)| places.channel(Slice::of(*user)) == Some(from));
         }
     }
 

@@ -11,7 +11,8 @@ use protocol::{
     ConversationId, Incarnation, UserId,
     cluster::View,
     peer::{Mail, Parcel, Slice, ToConnections},
-    request::Verb,
+    push::PresenceState,
+    request::{Presence, Verb},
 };
 use serde_json::Value;
 use storage::memory::{
@@ -424,6 +425,25 @@ async fn over_a_link_that_stands_again_all_is_said_again_and_nobody_has_looked_g
         offline += usize::from(push["t"] == "pres" && bob["state"] == "offline");
     }
     assert_eq!(offline, 1, "when he went, and not before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_somebody_looks_counts_only_from_where_they_are_placed_or_by_a_later_view() {
+    let mut cluster = Cluster::start().await;
+    cluster.place(&[3]).await;
+    let (mut ann, _bob, _) = cluster.talk().await;
+    assert_eq!(state_of_bob(&mut ann).await, "online");
+    let to: Vec<_> = cluster.node(1).starling.connections.sockets().iter().map(|socket| socket.conn).collect();
+    let offline = PresenceState { state: Presence::Offline, last_seen_at: None };
+    let v = cluster.version;
+    for (from, view, counts) in [(2, v - 1, false), (2, v, false), (3, v, true), (3, v - 1, true), (2, v + 1, true)] {
+        while ann.next().await.is_some() {}
+        let mail = ToConnections::Presence { states: vec![(UserId([2; 16]), offline)], to: to.clone() };
+        let parcel = Parcel { view, forwarded: false, mail: Mail::Connections(mail) };
+        cluster.node(1).starling.router.receive_all(node(from), [parcel]);
+        let told = ann.next().await.is_some_and(|push| push["t"] == "pres");
+        assert_eq!(told, counts, "from node {from}, by view {view} of {v}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

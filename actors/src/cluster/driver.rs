@@ -207,6 +207,19 @@ struct Known {
     heard_at: Instant,
 }
 
+impl Known {
+    /// No link stands.
+    fn new(node: &NodeId, now: Instant) -> Known {
+        Known {
+            node: node.clone(),
+            peer: Peer::new(node, Bounds::default()),
+            linked: false,
+            wake_at: None,
+            heard_at: now,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Inbox {
     pub(crate) fn is_empty(&self) -> bool {
@@ -302,14 +315,7 @@ impl Driver {
         match event {
             LinkEvent::Up { peer, version } => {
                 let (run, now) = (peer.incarnation, self.clock.now());
-                let fresh = || Known {
-                    node: peer.node.clone(),
-                    peer: Peer::new(&peer.node, Bounds::default()),
-                    linked: false,
-                    wake_at: None,
-                    heard_at: now,
-                };
-                self.peers.lock().entry(run).or_insert_with(fresh).linked = true;
+                self.peers.lock().entry(run).or_insert_with(|| Known::new(&peer.node, now)).linked = true;
                 self.peer(run, peer::Input::Up(version));
                 self.router.linked(run);
                 self.membership(membership::Input::LinkUp(peer));
@@ -359,15 +365,27 @@ impl Driver {
             }
         }
         for (to, parcels) in posts {
-            if self.peers.lock().contains_key(&to) {
+            if self.knows(to) {
                 self.peer(to, peer::Input::Mail(parcels));
             } else {
-                // never met, or gone for good
+                // no member yet, or gone for good
                 let storeless = !self.state.has_store();
                 parcels.into_iter().for_each(|parcel| self.router.hand_back(parcel, false, storeless));
             }
         }
         self.peers.posted.fetch_sub(posted, Ordering::AcqRel);
+    }
+
+    /// True if there is somebody to keep mail for: also a member with whom no link has stood yet. Its sockets may be known
+    /// already, and what they are not told has to wait for it as heads.
+    fn knows(&self, run: Incarnation) -> bool {
+        let mut known = self.peers.lock();
+        let member = || self.state.view().live().find(|member| member.incarnation == run);
+        known.contains_key(&run)
+            || member().is_some_and(|member| {
+                known.insert(run, Known::new(&member.node, self.clock.now()));
+                true
+            })
     }
 
     fn membership(&mut self, input: membership::Input) {

@@ -91,6 +91,14 @@ fn who_watches_before_the_first_link_stands_sees_all_the_same_who_comes() {
     }
 }
 
+/// Beyond the seeds that every run lives: two in which an event was for sockets of a member whom its owner had not met.
+#[test]
+fn what_is_for_a_member_without_a_link_yet_waits_for_the_first_one() {
+    for seed in [7989, 8303] {
+        assert_eq!(live(seed).wrong, [""; 0], "seed {seed}");
+    }
+}
+
 /// What the simulation must find: see [`crate::planted`].
 const PLANTED: [Mistake; 10] = [
     Mistake::NoHeadToNewDevices,

@@ -380,12 +380,12 @@ impl Driver {
     /// already, and what they are not told has to wait for it as heads.
     fn knows(&self, run: Incarnation) -> bool {
         let mut known = self.peers.lock();
-        let member = || self.state.view().live().find(|member| member.incarnation == run);
-        known.contains_key(&run)
-            || member().is_some_and(|member| {
-                known.insert(run, Known::new(&member.node, self.clock.now()));
-                true
-            })
+        if known.contains_key(&run) {
+            return true;
+        }
+        let Some(member) = self.state.view().live().find(|member| member.incarnation == run) else { return false };
+        known.insert(run, Known::new(&member.node, self.clock.now()));
+        true
     }
 
     fn membership(&mut self, input: membership::Input) {

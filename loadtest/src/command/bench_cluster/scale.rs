@@ -28,13 +28,6 @@ const PEOPLE: usize = 60;
 const SIZE: usize = 100;
 const WANTED: &str = "≤ 1.5";
 
-/// What the rate is of.
-#[derive(Clone, Copy)]
-enum Load {
-    OfEachNode,
-    OfAll,
-}
-
 impl BenchCluster {
     pub(super) async fn scale_out(&self) -> Result<Figures, CommandError> {
         let houses = (1..=SIZES).map(|n_nodes| self.house(n_nodes)).collect::<Result<Vec<_>, _>>()?;
@@ -66,14 +59,11 @@ impl BenchCluster {
             talks.push((house, crew.clone(), Talk::new(crew, groups, SIZE)));
         }
         let mut rows = Vec::new();
-        for load in [Load::OfEachNode, Load::OfAll] {
+        for (grows, of, wanted) in [(true, "per node", WANTED), (false, "in all", "")] {
             let mut readings: Vec<Vec<Reading>> = talks.iter().map(|_| Vec::new()).collect();
             for round in 0..=self.rounds {
                 for ((house, crew, talk), readings) in talks.iter().zip(&mut readings) {
-                    let rate = match load {
-                        Load::OfEachNode => rate * house.nodes.len() as f64,
-                        Load::OfAll => rate,
-                    };
+                    let rate = if grows { rate * house.nodes.len() as f64 } else { rate };
                     let reading = Reading::take(house, crew, talk, rate, self.seconds, None).await?;
                     // the first round warms up
                     readings.extend((round > 0).then_some(reading));
@@ -81,10 +71,7 @@ impl BenchCluster {
             }
             let cpu: Vec<f64> =
                 readings.iter().map(|of| reading::of(of, |reading| reading.per_delivery.cpu_us)).collect();
-            let (what, wanted) = match load {
-                Load::OfEachNode => (format!("groups of {n_members}, {rate} sends/s per node"), WANTED),
-                Load::OfAll => (format!("groups of {n_members}, {rate} sends/s in all"), ""),
-            };
+            let what = format!("groups of {n_members}, {rate} sends/s {of}");
             rows.extend(costs(&what, &cpu, wanted));
             if let Some(most) = readings.last() {
                 let between = |figure: &str, value| row("", format!("{what}, 3 nodes: {figure}"), None, value, "");
